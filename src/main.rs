@@ -1,0 +1,3 @@
+//! Parse, load the configuration, run, exit.
+
+fn main() {}

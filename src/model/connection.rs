@@ -1,0 +1,218 @@
+//! Connections: which of our users a vendor's user is, and from when to when.
+//!
+//! Rows are only ever appended to: a beginning adds one, an end fills in its `valid_to`. Reading the same change
+//! again changes nothing, so at-least-once is enough. A vendor user's first row reaches back without bound (what
+//! was held before it is its own), a later one begins when it was made; what comes between an end and the next
+//! beginning belongs to nobody. So a replay never hands old data to a vendor user's next owner.
+
+use super::id::{ConnectionId, User};
+use super::time::Micros;
+
+/// `valid_from` of a vendor user's first row.
+pub const FOR_EVER: Micros = i64::MIN;
+
+/// One row: a vendor's user is our user's connection from one moment to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Derived, never drawn.
+    pub id: ConnectionId,
+    /// The vendor.
+    pub vendor: String,
+    /// The vendor's id of its user.
+    pub vendor_user: String,
+    /// Our user.
+    pub user: User,
+    /// From when, µs, inclusive; [`FOR_EVER`] for a vendor user's first.
+    pub valid_from: Micros,
+    /// Until when, µs, exclusive; absent while it holds.
+    pub valid_to: Option<Micros>,
+}
+
+impl Connection {
+    /// Whether it holds at this moment.
+    #[must_use]
+    pub fn holds_at(&self, at_us: Micros) -> bool {
+        self.valid_from <= at_us && self.valid_to.is_none_or(|end| at_us < end)
+    }
+}
+
+/// A change that a vendor announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The vendor's user is this user of ours from now on.
+    Begin {
+        /// The vendor's user.
+        vendor_user: String,
+        /// Our user.
+        user: User,
+    },
+    /// The vendor's user is nobody's from now on.
+    End {
+        /// The vendor's user.
+        vendor_user: String,
+    },
+    /// The vendor gave its user a new id; the connection goes on.
+    Rename {
+        /// The id so far.
+        old: String,
+        /// The id from now on.
+        new: String,
+    },
+}
+
+/// What became of a vendor's user at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup<'a> {
+    /// This connection's.
+    Connected(&'a Connection),
+    /// Nobody's any more, or not yet again.
+    Disconnected,
+    /// Never heard of.
+    Unknown,
+}
+
+/// The rows of the vendor users that a batch names, with the changes that the batch makes.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    rows: Vec<Connection>,
+    /// Indexes of rows that are new or whose end was filled in.
+    changed: Vec<usize>,
+}
+
+impl Connections {
+    /// The rows as they were read.
+    #[must_use]
+    pub fn new(rows: Vec<Connection>) -> Self {
+        Self { rows, changed: Vec::new() }
+    }
+
+    /// Whose record this is, received at this moment.
+    #[must_use]
+    pub fn at(&self, vendor: &str, vendor_user: &str, at_us: Micros) -> Lookup<'_> {
+        let mut known = false;
+        for row in self.of(vendor, vendor_user) {
+            if row.holds_at(at_us) {
+                return Lookup::Connected(row);
+            }
+            known = true;
+        }
+        if known { Lookup::Disconnected } else { Lookup::Unknown }
+    }
+
+    /// Takes a change of this moment in; what follows in the same batch sees it.
+    pub fn apply(&mut self, vendor: &str, change: &Change, at_us: Micros) {
+        match change {
+            Change::Begin { vendor_user, user } => {
+                let id = ConnectionId::derive(vendor, vendor_user, user);
+                self.begin(vendor, vendor_user, user.clone(), id, at_us);
+            }
+            Change::End { vendor_user } => self.end(vendor, vendor_user, at_us),
+            Change::Rename { old, new } => {
+                let Lookup::Connected(row) = self.at(vendor, old, at_us) else { return };
+                let (id, user) = (row.id, row.user.clone());
+                self.end(vendor, old, at_us);
+                self.begin(vendor, new, user, id, at_us);
+            }
+        }
+    }
+
+    /// The rows that this batch made or ended, to be written.
+    pub fn changes(&self) -> impl Iterator<Item = &Connection> {
+        self.changed.iter().filter_map(|at| self.rows.get(*at))
+    }
+
+    fn of(&self, vendor: &str, vendor_user: &str) -> impl Iterator<Item = &Connection> {
+        self.rows.iter().filter(move |row| row.vendor == vendor && row.vendor_user == vendor_user)
+    }
+
+    fn begin(&mut self, vendor: &str, vendor_user: &str, user: User, id: ConnectionId, at: Micros) {
+        match self.at(vendor, vendor_user, at) {
+            Lookup::Connected(row) if row.id == id && row.user == user => return,
+            Lookup::Connected(_) => self.end(vendor, vendor_user, at),
+            Lookup::Disconnected | Lookup::Unknown => {}
+        }
+        let first = self.of(vendor, vendor_user).next().is_none();
+        let later =
+            self.of(vendor, vendor_user).map(|row| row.valid_from).filter(|from| *from > at);
+        let row = Connection {
+            id,
+            vendor: vendor.to_owned(),
+            vendor_user: vendor_user.to_owned(),
+            user,
+            valid_from: if first { FOR_EVER } else { at },
+            valid_to: later.min(),
+        };
+        self.changed.push(self.rows.len());
+        self.rows.push(row);
+    }
+
+    fn end(&mut self, vendor: &str, vendor_user: &str, at: Micros) {
+        let found = self.rows.iter_mut().enumerate().find(|(_, row)| {
+            row.vendor == vendor && row.vendor_user == vendor_user && row.holds_at(at)
+        });
+        if let Some((index, row)) = found {
+            row.valid_to = Some(at);
+            if !self.changed.contains(&index) {
+                self.changed.push(index);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(name: &str) -> User {
+        User::parse(name).expect("a user")
+    }
+
+    fn begin(name: &str) -> Change {
+        Change::Begin { vendor_user: "v".into(), user: user(name) }
+    }
+
+    fn end() -> Change {
+        Change::End { vendor_user: "v".into() }
+    }
+
+    #[test]
+    fn the_first_row_reaches_back_and_a_later_one_does_not() {
+        let mut all = Connections::default();
+        assert_eq!(all.at("terra", "v", 5), Lookup::Unknown);
+        all.apply("terra", &begin("a"), 10);
+        assert!(matches!(all.at("terra", "v", 5), Lookup::Connected(_)));
+        all.apply("terra", &end(), 20);
+        assert_eq!(all.at("terra", "v", 25), Lookup::Disconnected);
+        all.apply("terra", &begin("b"), 30);
+        assert_eq!(all.at("terra", "v", 25), Lookup::Disconnected, "not the next owner's");
+        assert!(
+            matches!(all.at("terra", "v", 30), Lookup::Connected(row) if row.user == user("b"))
+        );
+    }
+
+    #[test]
+    fn reading_the_changes_again_changes_nothing() {
+        let mut all = Connections::default();
+        for (change, at) in [(begin("a"), 10), (end(), 20), (begin("a"), 30)] {
+            all.apply("terra", &change, at);
+        }
+        let before = all.rows.clone();
+        for (change, at) in [(begin("a"), 10), (end(), 20), (begin("a"), 30)] {
+            all.apply("terra", &change, at);
+        }
+        assert_eq!(all.rows, before);
+    }
+
+    #[test]
+    fn a_rename_keeps_the_connection_whichever_comes_first() {
+        let rename = Change::Rename { old: "v".into(), new: "w".into() };
+        let auth = Change::Begin { vendor_user: "w".into(), user: user("a") };
+        let mut all = Connections::default();
+        all.apply("terra", &begin("a"), 10);
+        let id = ConnectionId::derive("terra", "v", &user("a"));
+        all.apply("terra", &auth, 20);
+        all.apply("terra", &rename, 21);
+        assert!(matches!(all.at("terra", "w", 22), Lookup::Connected(row) if row.id == id));
+        assert_eq!(all.at("terra", "v", 22), Lookup::Disconnected);
+    }
+}

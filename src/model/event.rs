@@ -1,0 +1,241 @@
+//! Records and events: what a vendor said, in one language, and what decide made of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{ConnectionId, EventId, Source, User};
+use super::time::{Day, Micros};
+use super::trigger::Trigger;
+
+/// The version of normalise. A change of what any vendor file makes of the same bytes must bump it: a golden
+/// test holds the two together, because an old binary of a rolling upgrade is recognised by it.
+pub const NORMALISER: i32 = 1;
+
+/// Whether a record is there or gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Op {
+    /// It is there, with this content.
+    Upsert,
+    /// It is gone.
+    Delete,
+}
+
+/// How revisions of one id come together (`design.md` §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Merge {
+    /// The later content replaces the earlier.
+    Replace,
+    /// Samples gather by their id; the record is a bucket of one source's samples of one type on one UTC day.
+    Union,
+    /// Sample ids that are gone: no bucket of its own, decide looks them up in the buckets of the type.
+    Removal,
+}
+
+/// Why a record comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A vendor sent it now.
+    Live,
+    /// It was asked for, from the time before.
+    Backfill,
+    /// An operator put the raw record through again.
+    Replay,
+}
+
+impl Origin {
+    /// The name in headers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Backfill => "backfill",
+            Self::Replay => "replay",
+        }
+    }
+
+    /// The origin of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Live, Self::Backfill, Self::Replay].into_iter().find(|origin| origin.name() == name)
+    }
+}
+
+/// Flags on readings and contents: a closed set of names.
+pub mod flag {
+    /// Outside the metric's hard range: quarantined, in no baseline, no rule.
+    pub const IMPLAUSIBLE_VALUE: &str = "implausible_value";
+    /// Outside the metric's soft range: kept, in no baseline.
+    pub const SOFT_RANGE: &str = "soft_range";
+    /// Dated more than 15 minutes after its receipt: kept, in no baseline, no trigger.
+    pub const CLOCK_SKEW: &str = "clock_skew";
+    /// Start and end have different offsets (travel, or a change to or from summer time).
+    pub const OFFSET_CHANGE: &str = "offset_change";
+}
+
+/// One measured (or reported) value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// A name of `metrics.json`.
+    pub metric: String,
+    /// The value in the metric's canonical unit; absent where the metric has symbols.
+    pub value: Option<f64>,
+    /// The symbol, where the metric has symbols (`sleep_stage`: `deep`).
+    pub symbol: Option<String>,
+    /// The canonical unit (UCUM); absent for symbols.
+    pub unit: Option<String>,
+    /// When, or the start of the interval.
+    pub start_at: Micros,
+    /// The end of the interval (half-open); absent for an instant.
+    pub end_at: Option<Micros>,
+    /// The sample's id, in unions.
+    pub sample_id: Option<String>,
+    /// How it was made, where that changes what it means (`mean_5min`, `provider_unspecified`, …).
+    pub method: Option<String>,
+    /// The window of a statistic, seconds.
+    pub window_s: Option<i32>,
+    /// `sleep`, `day`, `workout`, `rest`, `active`, …
+    pub context: Option<String>,
+    /// Names of [`flag`].
+    pub flags: Vec<String>,
+}
+
+impl Reading {
+    /// Whether rules may look at it.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        !self.flags.iter().any(|name| name == flag::IMPLAUSIBLE_VALUE || name == flag::CLOCK_SKEW)
+    }
+}
+
+/// What a record says: all that its hash covers, and nothing about how it came.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Content {
+    /// Start of what was measured, µs UTC.
+    pub start_at: Option<Micros>,
+    /// Its end.
+    pub end_at: Option<Micros>,
+    /// The offset from UTC at the start, seconds; absent means not known.
+    pub start_offset_s: Option<i32>,
+    /// The offset at the end.
+    pub end_offset_s: Option<i32>,
+    /// `vendor`, `device`, `user_fallback`, `inferred` or `unknown`.
+    pub offset_provenance: String,
+    /// The day or night it belongs to, days since 1970-01-01.
+    pub local_date: Option<i32>,
+    /// By which rule: `vendor_day`, `sleep_end`, `civil_midnight`, …
+    pub day_rule: Option<String>,
+    /// `tentative` or `final`.
+    pub state: String,
+    /// Attributes in the vendor's closed vocabulary (`is_nap`, `sport`, `sleep_type`, …), ordered by name.
+    pub attributes: BTreeMap<String, String>,
+    /// The app that wrote it, by bundle id.
+    pub app: Option<String>,
+    /// The device's model as the vendor names it.
+    pub device_model: Option<String>,
+    /// `automatic`, `manual`, `active` or `unknown`.
+    pub recording_method: Option<String>,
+    /// Names of [`flag`].
+    pub flags: Vec<String>,
+    /// The readings, in the order of the payload.
+    pub readings: Vec<Reading>,
+    /// Ids of samples that are gone (unions only).
+    pub removed: Vec<String>,
+}
+
+impl Content {
+    /// The local date as a [`Day`].
+    #[must_use]
+    pub fn day(&self) -> Option<Day> {
+        self.local_date.map(Day)
+    }
+
+    /// The end of the measurement, or its start where it has no end: what freshness and "latest" go by.
+    #[must_use]
+    pub fn measured_at(&self) -> Option<Micros> {
+        self.end_at.or(self.start_at)
+    }
+}
+
+/// One vendor record in one version, in our language: the value of `normalised-records`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NormalisedRecord {
+    /// Over connection, type and the record's id or natural key; not over content.
+    pub event_id: EventId,
+    /// Our user.
+    pub user_id: User,
+    /// The connection that it came by.
+    pub connection_id: ConnectionId,
+    /// Who sent it: `terra`, `healthkit`, …
+    pub vendor: String,
+    /// The maker in lower case.
+    pub device_type: String,
+    /// The way it came: `direct` or the aggregator's name.
+    pub via: String,
+    /// `sleep`, `daily`, `samples.heart_rate`, …
+    pub record_type: String,
+    /// The vendor's id of the record, or its natural key.
+    pub record_id: String,
+    /// How revisions come together.
+    pub merge: Merge,
+    /// There or gone.
+    pub op: Op,
+    /// The vendor's version (`updated_at`, an ordering time), µs, where it has one.
+    pub version: Option<Micros>,
+    /// When the door had the body complete, µs.
+    pub received_at: Micros,
+    /// Where it came from.
+    pub source: Source,
+    /// Why it comes.
+    pub origin: Origin,
+    /// Which normalise made it.
+    pub normaliser: i32,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What decide made of a record: the value of the output topics.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BiometricEvent {
+    /// The record's id; with `revision` the identity of this event.
+    pub event_id: EventId,
+    /// 1 for the first content, then counted.
+    pub revision: i32,
+    /// There or gone.
+    pub op: Op,
+    /// Our user.
+    pub user_id: User,
+    /// The connection that it came by.
+    pub connection_id: ConnectionId,
+    /// Who sent it.
+    pub vendor: String,
+    /// The maker in lower case.
+    pub device_type: String,
+    /// The way it came.
+    pub via: String,
+    /// The record's type.
+    pub record_type: String,
+    /// The vendor's id of the record, or its natural key.
+    pub record_id: String,
+    /// How revisions come together; for a union `content` holds what this revision adds and removes.
+    pub merge: Merge,
+    /// The vendor's version, µs.
+    pub version: Option<Micros>,
+    /// When the door had the body complete, µs.
+    pub received_at: Micros,
+    /// Received at − end of the measurement, µs; never "now".
+    pub freshness_us: Option<Micros>,
+    /// Where it came from.
+    pub source: Source,
+    /// Why it came.
+    pub origin: Origin,
+    /// Which normalise made it.
+    pub normaliser: i32,
+    /// What it says.
+    pub content: Content,
+    /// What the rules made of it.
+    pub triggers: Vec<Trigger>,
+}

@@ -1,0 +1,325 @@
+//! What the steps ask for, are told, and decide: the types that pass between pure code and the stores.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::connection::Connection;
+use super::contract::Topic;
+use super::event::{BiometricEvent, Op};
+use super::id::{ConnectionId, ContentHash, EventId, Place, Source, User};
+use super::outbox::Output;
+use super::time::Micros;
+use crate::error::Kind;
+
+// ── decide ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The samples of one type of one connection: what deletions are looked up in.
+pub type SampleType = (ConnectionId, String);
+
+/// What a batch of decide must know before it can be decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Records whose latest revision is needed.
+    pub events: BTreeSet<EventId>,
+    /// Unions whose bucket is needed.
+    pub buckets: BTreeSet<EventId>,
+    /// Types whose deletions that wait for a sample are needed.
+    pub waiting: BTreeSet<SampleType>,
+    /// Sample ids whose buckets are needed, by type.
+    pub removed: BTreeMap<SampleType, BTreeSet<Uuid>>,
+}
+
+/// What is known of the records and samples of a [`Plan`], in one snapshot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Known {
+    /// The latest revision of each record that has one.
+    pub revisions: HashMap<EventId, Current>,
+    /// The buckets that were asked for, and those that hold a removed sample.
+    pub buckets: BTreeMap<EventId, Bucket>,
+    /// Deletions whose sample has not come.
+    pub waiting: BTreeMap<SampleType, BTreeSet<Uuid>>,
+}
+
+/// The latest revision of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Current {
+    /// Its number.
+    pub revision: i32,
+    /// Where it stands in the total order.
+    pub place: Place,
+    /// There or gone.
+    pub op: Op,
+    /// What it says.
+    pub hash: ContentHash,
+}
+
+/// A union's state: which samples it has seen, and which of them are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// The record that it is.
+    pub event_id: EventId,
+    /// Whose.
+    pub user: User,
+    /// The connection and the type, under which deletions look.
+    pub sample_type: SampleType,
+    /// Its natural key.
+    pub record_id: String,
+    /// Who sent it.
+    pub vendor: String,
+    /// The maker.
+    pub device_type: String,
+    /// The UTC day, days since 1970-01-01: look-ups go from the newest.
+    pub day: i32,
+    /// Samples by id; `true` where the sample is gone for good.
+    pub samples: BTreeMap<Uuid, bool>,
+}
+
+/// One revision, as it is stored: appended, never overwritten, but for its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    /// The record.
+    pub event_id: EventId,
+    /// 1, 2, …
+    pub revision: i32,
+    /// Its place in the total order of the record.
+    pub place: Place,
+    /// There or gone.
+    pub op: Op,
+    /// What it says.
+    pub hash: ContentHash,
+    /// Whose.
+    pub user: User,
+    /// The maker.
+    pub device_type: String,
+    /// When what it says was measured, µs; what "latest" goes by.
+    pub measured_at: Option<Micros>,
+    /// The value that was sent, framing included.
+    pub event: Bytes,
+}
+
+/// How an input ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As this revision. It is its own row; no decision is stored for it.
+    Published(EventId, i32),
+    /// It says what this revision says.
+    Duplicate(EventId, i32),
+    /// This revision is later in the record's order.
+    Superseded(EventId, i32),
+    /// For this reason.
+    Ignored(&'static str),
+    /// A deletion whose samples have not come.
+    Waiting,
+    /// For this kind.
+    DeadLettered(Kind),
+}
+
+impl Verdict {
+    /// The name on rows and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Published(..) => "published",
+            Self::Duplicate(..) => "duplicate",
+            Self::Superseded(..) => "superseded",
+            Self::Ignored(_) => "ignored",
+            Self::Waiting => "waiting",
+            Self::DeadLettered(_) => "dead_lettered",
+        }
+    }
+}
+
+/// The verdict on one record of `normalised-records`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Its partition in `normalised-records`.
+    pub partition: i32,
+    /// Its offset there.
+    pub offset: i64,
+    /// Its raw record and position; absent where the value could not be read.
+    pub source: Option<Source>,
+    /// How it ended.
+    pub verdict: Verdict,
+}
+
+/// What decide made of a batch: facts to be stored, then sent, then shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// New revisions, in the order of their decision.
+    pub revisions: Vec<Revision>,
+    /// Latest revisions whose place moves up, without another change.
+    pub moved: BTreeMap<(EventId, i32), Place>,
+    /// Buckets that changed, whole.
+    pub buckets: BTreeMap<EventId, Bucket>,
+    /// Waiting deletions that changed, whole; an empty set is removed.
+    pub waiting: BTreeMap<SampleType, BTreeSet<Uuid>>,
+    /// The verdict on each record of the batch; an input can have published several revisions.
+    pub decisions: Vec<Decision>,
+    /// What is sent, by input partition, in order of cause.
+    pub outbox: BTreeMap<i32, Vec<Output>>,
+    /// What the cache is to show, in order.
+    pub shown: Vec<Shown>,
+}
+
+/// What the cache shows of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Whose.
+    pub user: User,
+    /// The maker.
+    pub device_type: String,
+    /// The record.
+    pub event_id: EventId,
+    /// Its revision.
+    pub revision: i32,
+    /// There or gone.
+    pub op: Op,
+    /// When it was measured, µs: later wins, then the higher revision.
+    pub measured_at: Micros,
+    /// The event for readers, JSON.
+    pub json: String,
+}
+
+impl Shown {
+    /// What is shown of an event; nothing where it has no time.
+    #[must_use]
+    pub fn of(event: &BiometricEvent) -> Option<Self> {
+        let measured_at = match event.op {
+            Op::Upsert => event.content.measured_at()?,
+            // A tombstone has no time of its own: it acts on what is shown, by id.
+            Op::Delete => event.content.measured_at().unwrap_or(i64::MIN),
+        };
+        let json = serde_json::json!({
+            "event_id": event.event_id,
+            "revision": event.revision,
+            "record_type": event.record_type,
+            "device_type": event.device_type,
+            "measured_at": measured_at,
+            "received_at": event.received_at,
+            "readings": event.content.readings,
+            "triggers": event.triggers,
+        });
+        Some(Self {
+            user: event.user_id.clone(),
+            device_type: event.device_type.clone(),
+            event_id: event.event_id,
+            revision: event.revision,
+            op: event.op,
+            measured_at,
+            json: json.to_string(),
+        })
+    }
+}
+
+/// What a tombstone took from the cache: the one before must be fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hole {
+    /// Whose.
+    pub user: User,
+    /// The maker, or absent for the user's latest of all makers.
+    pub device_type: Option<String>,
+}
+
+// ── normalise ──────────────────────────────────────────────────────────────────────────────────────────────
+
+/// A vendor's user.
+pub type VendorUser = (String, String);
+
+/// What normalise writes that is not a record: all of it keyed by source, so that twice is once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Notes {
+    /// Connections that began, or whose end was filled in.
+    pub connections: Vec<Connection>,
+    /// Records to be fetched.
+    pub hydrations: Vec<Hydration>,
+    /// Records whose fetch is over, because they were deleted.
+    pub ended: Vec<HydrationEnd>,
+    /// Items of vendor users that nobody knows yet.
+    pub held: Vec<Held>,
+    /// Items that ended here.
+    pub verdicts: Vec<RawVerdict>,
+}
+
+impl Notes {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+            && self.hydrations.is_empty()
+            && self.ended.is_empty()
+            && self.held.is_empty()
+            && self.verdicts.is_empty()
+    }
+}
+
+/// What names a record at a vendor's API.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HydrationKey {
+    /// The vendor.
+    pub vendor: String,
+    /// The connection whose token is used.
+    pub connection: ConnectionId,
+    /// Our name of the record's type.
+    pub record_type: String,
+    /// The vendor's id.
+    pub record_id: String,
+}
+
+/// A record to be fetched: ten notifications of one record are one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hydration {
+    /// What to fetch.
+    pub key: HydrationKey,
+    /// Who asked last; one that is not newer changes nothing.
+    pub source: Source,
+    /// When the asking notification was received, µs.
+    pub asked_at: Micros,
+}
+
+/// A deletion ends its record's fetch, unless somebody asked for it after the deletion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HydrationEnd {
+    /// What was to be fetched.
+    pub key: HydrationKey,
+    /// The deletion.
+    pub source: Source,
+    /// When it was received, µs.
+    pub asked_at: Micros,
+}
+
+/// An item that waits for its vendor user's connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The item.
+    pub source: Source,
+    /// The vendor.
+    pub vendor: String,
+    /// The vendor's user.
+    pub vendor_user: String,
+    /// When it was received, µs: it is put through if the connection held then.
+    pub received_at: Micros,
+}
+
+/// How an item of a raw record ended in normalise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawVerdict {
+    /// The item.
+    pub source: Source,
+    /// `ignored` or `dead_lettered`.
+    pub verdict: &'static str,
+    /// Why: a literal of ours, or the kind's name.
+    pub reason: &'static str,
+}
+
+/// Coordinates of a raw record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Coordinates {
+    /// The topic.
+    pub topic: Topic,
+    /// The partition.
+    pub partition: i32,
+    /// The offset.
+    pub offset: i64,
+}

@@ -1,0 +1,216 @@
+//! What vendors send and what it means: one file a vendor, all of it pure.
+//!
+//! # How to add a vendor
+//! 1. Write `src/vendors/<name>.rs` with a `pub static VENDOR` that implements [`Vendor`]: `verify` (is it theirs),
+//!    `user` (whose is it), `parse` (what does it say). No I/O, no clock, no tokio; a time comes as an argument.
+//! 2. Put at least six requests into `tests/fixtures/<name>/` (good, thin, signature off by a byte, malformed,
+//!    duplicate, correction) and let `UPDATE_GOLDEN=1 make test` write what your file makes of them; read it.
+//! 3. Add two lines here: `mod <name>;` and `&<name>::VENDOR,`.
+//!
+//! The laws in `tests/it/vendor_laws.rs` then hold your vendor to what every vendor must keep.
+
+use bytes::Bytes;
+
+use crate::error::{Kind, Reject};
+use crate::model::connection::Change;
+use crate::model::event::{Content, Merge, Op};
+use crate::model::record::Headers;
+use crate::model::time::Micros;
+
+pub mod wire;
+
+/// Every vendor. The order is the order of `--help`.
+pub static ALL: &[&dyn Vendor] = &[];
+
+/// The vendor of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static dyn Vendor> {
+    ALL.iter().copied().find(|vendor| vendor.name() == name)
+}
+
+/// A request as it stands at the door: headers in lower case, the body's exact bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Header names (lower case) and values; a name may come twice.
+    pub headers: &'a [(String, Vec<u8>)],
+    /// The body, as it was received.
+    pub body: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// The value of a header that must stand there exactly once, as ASCII text.
+    ///
+    /// # Errors
+    /// [`Kind::SignatureInvalid`] where it is missing, twice, or not text: a signature's headers are never guessed.
+    pub fn one(&self, name: &str) -> Result<&'a str, Kind> {
+        let mut found = self.headers.iter().filter(|(known, _)| known == name);
+        match (found.next(), found.next()) {
+            (Some((_, value)), None) => std::str::from_utf8(value)
+                .ok()
+                .filter(|text| text.is_ascii())
+                .ok_or(Kind::SignatureInvalid),
+            _ => Err(Kind::SignatureInvalid),
+        }
+    }
+
+    /// Whether a header of this name is there.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.headers.iter().any(|(known, _)| known == name)
+    }
+}
+
+/// A vendor's live secrets: one, or two while one is being changed for the other.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets<'a> {
+    /// The keys that verify requests.
+    pub signing: Vec<&'a [u8]>,
+    /// The token of a handshake (Oura's `verification_token`).
+    pub handshake: Option<&'a [u8]>,
+}
+
+/// What a verified request tells the door.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// The recipe, for the record's header.
+    pub scheme: &'static str,
+    /// The vendor's user, where the headers, not the body, name it (HealthKit's token).
+    pub vendor_user: Option<String>,
+}
+
+/// A raw record of a vendor, as normalise reads it.
+#[derive(Clone, Debug)]
+pub struct Raw<'a> {
+    /// The record's headers ([`crate::model::contract::header`]).
+    pub headers: &'a Headers,
+    /// The body.
+    pub body: &'a Bytes,
+    /// When the door had it, µs.
+    pub received_at: Micros,
+}
+
+/// One item of a body and what it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// The position of the (first) item in the body.
+    pub index: i32,
+    /// The vendor's user whose it is; absent where the item names none.
+    pub vendor_user: Option<String>,
+    /// What it is.
+    pub what: What,
+}
+
+/// What an item is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// A record, or a record's deletion, in our language.
+    Record(Box<VendorRecord>),
+    /// A notification: the record must be fetched.
+    Fetch {
+        /// Our name of its type.
+        record_type: &'static str,
+        /// The vendor's id.
+        record_id: String,
+    },
+    /// A deletion of what is only notified: a tombstone, and the end of a waiting fetch.
+    Gone(Box<VendorRecord>),
+    /// A connection begins, ends, or has another name.
+    Connection(Change),
+    /// Nothing of ours, for this reason; a literal of the vendor's file.
+    Ignored(&'static str),
+    /// Bad, for this reason, at this place.
+    Bad(Reject),
+}
+
+/// A record as the vendor's file makes it: in our language, before it is known whose it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VendorRecord {
+    /// The maker in lower case.
+    pub device_type: String,
+    /// The way it came: `direct` or the aggregator's name.
+    pub via: &'static str,
+    /// `sleep`, `daily`, `samples.heart_rate`, …
+    pub record_type: String,
+    /// The vendor's id, or the natural key.
+    pub record_id: String,
+    /// How revisions come together.
+    pub merge: Merge,
+    /// There or gone.
+    pub op: Op,
+    /// The vendor's version, µs.
+    pub version: Option<Micros>,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a vendor's user is at the door: the key of the raw record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyUser {
+    /// Exactly one.
+    One(String),
+    /// None, or several, or not readable: the body's hash is the key.
+    None,
+}
+
+/// A vendor: three faces, all pure.
+pub trait Vendor: Sync {
+    /// The name in paths, topics and rows: lower case.
+    fn name(&self) -> &'static str;
+
+    /// The largest body that the door takes, bytes.
+    fn body_bytes_max(&self) -> usize {
+        1024 * 1024
+    }
+
+    /// Whether the door takes `Content-Encoding: gzip`; it is stored as sent and unpacked in normalise.
+    fn takes_gzip(&self) -> bool {
+        false
+    }
+
+    /// The status of success, as the vendor wants it.
+    fn accepted(&self) -> u16 {
+        200
+    }
+
+    /// How far a signature's time may lie from now, µs, either way; longer than the vendor's retry horizon.
+    fn window_us(&self) -> Micros;
+
+    /// Request headers (lower case) that stand on the raw record under `http.<name>`, because `parse` needs them.
+    fn kept_headers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The header that names a delivery, stable across its retries.
+    fn delivery_header(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether it is theirs: over the raw bytes, in constant time, within the window.
+    ///
+    /// # Errors
+    /// [`Kind::SignatureInvalid`] or [`Kind::SignatureExpired`]; nothing else, and the body is not parsed.
+    fn verify(
+        &self,
+        request: &Request<'_>,
+        secrets: &Secrets<'_>,
+        now_us: Micros,
+    ) -> Result<Verified, Kind>;
+
+    /// The answer to a GET handshake with these query parameters: the body to send, or a refusal.
+    fn handshake(
+        &self,
+        _query: &[(String, String)],
+        _secrets: &Secrets<'_>,
+    ) -> Option<Result<String, Kind>> {
+        None
+    }
+
+    /// The vendor's user for the record's key, read by the same bounded reader that `parse` uses.
+    fn key_user(&self, verified: &Verified, body: &[u8]) -> KeyUser;
+
+    /// What the body says, item by item. A body that cannot be read at all is one [`Reject`] of the whole record.
+    ///
+    /// # Errors
+    /// The reject of the whole body.
+    fn parse(&self, raw: &Raw<'_>) -> Result<Vec<Item>, Reject>;
+}
