@@ -151,6 +151,29 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, bytes))
 }
 
+/// SHA-256 of what comes piece by piece, for what is too large to be held at once.
+#[derive(Clone)]
+pub struct Sha256(digest::Context);
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl Sha256 {
+    /// Takes the next bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all of them, lower-case hex.
+    #[must_use]
+    pub fn hex(self) -> String {
+        hex::encode(self.0.finish())
+    }
+}
+
 /// Where a record came from: the coordinates of its raw record and the position of its (first) item in the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Source {
@@ -227,6 +250,15 @@ mod tests {
         for bad in ["", "a@b.example", "a b", "ä", &"x".repeat(65)] {
             assert_eq!(User::parse(bad), None);
         }
+    }
+
+    #[test]
+    fn pieces_hash_as_the_whole() {
+        let mut pieces = Sha256::default();
+        pieces.update(b"ab");
+        pieces.update(b"");
+        pieces.update(b"c");
+        assert_eq!(pieces.hex(), sha256_hex(b"abc"));
     }
 
     #[test]
