@@ -19,8 +19,11 @@ use crate::model::time::Micros;
 
 pub mod wire;
 
+pub mod oura;
+pub mod whoop;
+
 /// Every vendor. The order is the order of `--help`.
-pub static ALL: &[&dyn Vendor] = &[];
+pub static ALL: &[&dyn Vendor] = &[&oura::VENDOR, &whoop::VENDOR];
 
 /// The vendor of this name.
 #[must_use]
