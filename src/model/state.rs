@@ -161,6 +161,8 @@ pub struct Outcome {
     pub outbox: BTreeMap<i32, Vec<Output>>,
     /// What the cache is to show, in order.
     pub shown: Vec<Shown>,
+    /// Vendor and receipt time of what is published live, for the latency metric alone.
+    pub receipts: Vec<(String, Micros)>,
 }
 
 /// What the cache shows of an event.
