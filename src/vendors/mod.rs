@@ -19,8 +19,10 @@ use crate::model::time::Micros;
 
 pub mod wire;
 
+mod terra;
+
 /// Every vendor. The order is the order of `--help`.
-pub static ALL: &[&dyn Vendor] = &[];
+pub static ALL: &[&dyn Vendor] = &[&terra::VENDOR];
 
 /// The vendor of this name.
 #[must_use]
