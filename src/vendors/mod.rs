@@ -17,10 +17,11 @@ use crate::model::event::{Content, Merge, Op};
 use crate::model::record::Headers;
 use crate::model::time::Micros;
 
+pub mod healthkit;
 pub mod wire;
 
 /// Every vendor. The order is the order of `--help`.
-pub static ALL: &[&dyn Vendor] = &[];
+pub static ALL: &[&dyn Vendor] = &[&healthkit::VENDOR];
 
 /// The vendor of this name.
 #[must_use]
