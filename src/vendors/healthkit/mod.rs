@@ -3,7 +3,7 @@
 //! Apple has no server, so the contract on the wire is ours (`vendors.md` §4.3, shape A). What shapes it:
 //!
 //! - A sample is immutable and has a uuid; a change is a deletion and a new sample. So a record is a *bucket* of
-//!   samples that gather by their id ([`push`]), and the same sample in two pushes counts once.
+//!   samples that gather by their id (`push.rs`), and the same sample in two pushes counts once.
 //! - The app moves its anchor on our 2xx and never sends that sample again. So one bad sample of 5 000 is rejected
 //!   with its position and spoils no other.
 //! - A value has the unit that the app chose. It must stand beside it and be known ([`crate::vendors::wire::unit`]).

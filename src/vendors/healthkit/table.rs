@@ -58,7 +58,6 @@ pub(super) static SLEEP: Type =
 /// The type of a workout, as a deletion names it.
 pub(super) const WORKOUT: &str = "HKWorkoutTypeIdentifier";
 
-#[rustfmt::skip]
 static TYPES: &[Type] = &[
     quantity("HKQuantityTypeIdentifierHeartRate", "heart_rate"),
     Type {
@@ -81,7 +80,10 @@ static TYPES: &[Type] = &[
     quantity("HKQuantityTypeIdentifierBasalBodyTemperature", "basal_body_temperature"),
     Type {
         body_site: Some("wrist"),
-        ..quantity("HKQuantityTypeIdentifierAppleSleepingWristTemperature", "skin_temperature_sleep")
+        ..quantity(
+            "HKQuantityTypeIdentifierAppleSleepingWristTemperature",
+            "skin_temperature_sleep",
+        )
     },
     quantity("HKQuantityTypeIdentifierStepCount", "steps"),
     quantity("HKQuantityTypeIdentifierFlightsClimbed", "floors_climbed"),
@@ -100,7 +102,10 @@ static TYPES: &[Type] = &[
     quantity("HKQuantityTypeIdentifierBloodGlucose", "blood_glucose"),
     quantity("HKQuantityTypeIdentifierVO2Max", "vo2_max"),
     quantity("HKQuantityTypeIdentifierEnvironmentalAudioExposure", "audio_exposure"),
-    quantity("HKQuantityTypeIdentifierAppleSleepingBreathingDisturbances", "apple.breathing_disturbance"),
+    quantity(
+        "HKQuantityTypeIdentifierAppleSleepingBreathingDisturbances",
+        "apple.breathing_disturbance",
+    ),
     quantity("HKQuantityTypeIdentifierNumberOfAlcoholicBeverages", "alcoholic_beverages"),
     rhythm("HKCategoryTypeIdentifierIrregularHeartRhythmEvent", "irregular_rhythm"),
     rhythm("HKCategoryTypeIdentifierHighHeartRateEvent", "high_heart_rate"),
