@@ -17,11 +17,14 @@ use crate::model::event::{Content, Merge, Op};
 use crate::model::record::Headers;
 use crate::model::time::Micros;
 
-pub mod healthkit;
 pub mod wire;
 
+pub mod healthkit;
+pub mod oura;
+pub mod whoop;
+
 /// Every vendor. The order is the order of `--help`.
-pub static ALL: &[&dyn Vendor] = &[&healthkit::VENDOR];
+pub static ALL: &[&dyn Vendor] = &[&oura::VENDOR, &whoop::VENDOR, &healthkit::VENDOR];
 
 /// The vendor of this name.
 #[must_use]
