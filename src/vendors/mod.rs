@@ -21,10 +21,12 @@ pub mod wire;
 
 pub mod healthkit;
 pub mod oura;
+mod terra;
 pub mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
-pub static ALL: &[&dyn Vendor] = &[&oura::VENDOR, &whoop::VENDOR, &healthkit::VENDOR];
+pub static ALL: &[&dyn Vendor] =
+    &[&terra::VENDOR, &oura::VENDOR, &whoop::VENDOR, &healthkit::VENDOR];
 
 /// The vendor of this name.
 #[must_use]
