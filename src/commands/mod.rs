@@ -1,1 +1,4 @@
-//! To be written.
+//! What operators and developers run; each command ends. Data first, then the text that shows it.
+
+pub mod schemas;
+pub mod topics;

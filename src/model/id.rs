@@ -58,11 +58,16 @@ impl fmt::Display for User {
 }
 
 /// A person's link to a vendor; it survives a vendor's change of its user id, which is why event ids name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub Uuid);
 
 impl ConnectionId {
+    /// The id of this text: hyphenated hexadecimal.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten().map(Self)
+    }
+
     /// The connection of a vendor's first user (or of a label, where we name it) and our user.
     #[must_use]
     pub fn derive(vendor: &str, first_vendor_user_or_label: &str, user: &User) -> Self {
@@ -79,12 +84,19 @@ impl fmt::Display for ConnectionId {
     }
 }
 
+as_text!(ConnectionId, "an id of hyphenated hexadecimal");
+
 /// The identity of a vendor's record, whatever its content and version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId(pub Uuid);
 
 impl EventId {
+    /// The id of this text: hyphenated hexadecimal.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten().map(Self)
+    }
+
     /// The id of a record: our connection, the record's type, and the vendor's id or its natural key.
     #[must_use]
     pub fn derive(connection: ConnectionId, record_type: &str, record_id: &str) -> Self {
@@ -100,6 +112,8 @@ impl fmt::Display for EventId {
         self.0.fmt(out)
     }
 }
+
+as_text!(EventId, "an id of hyphenated hexadecimal");
 
 /// The id of a trigger's change: a replay finds it again.
 #[must_use]

@@ -1,1 +1,5 @@
-//! To be written.
+//! The two steps, pure.
+
+pub mod plan;
+pub mod revise;
+pub mod score;

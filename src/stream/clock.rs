@@ -35,6 +35,10 @@ impl Clock for RealClock {
         self.since.elapsed()
     }
 
+    fn now_us(&self) -> i64 {
+        now_us()
+    }
+
     async fn sleep(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }

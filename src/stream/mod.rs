@@ -275,18 +275,23 @@ pub trait Reader {
 pub trait Clock {
     /// Monotonic time since some start.
     fn elapsed(&self) -> Duration;
+    /// The wall clock, µs since the epoch: for metrics and dead letters of normalise, never for a decision.
+    fn now_us(&self) -> i64;
     /// Waits.
     async fn sleep(&self, time: Duration);
 }
 
-/// Decide, as the engine is given it: pure functions, no names of metrics.
-pub struct Processor {
+/// Decide, as the engine is given it: pure, and the engine knows nothing of what it decides.
+pub trait Processor {
     /// Batch → what must be known.
-    pub plan: Box<dyn Fn(&[Record]) -> Plan>,
+    fn plan(&self, batch: &[Record]) -> Plan;
     /// Batch and what is known → what is to be stored, sent and shown.
-    pub decide: Box<dyn Fn(&[Record], Known) -> Result<Outcome>>,
+    ///
+    /// # Errors
+    /// An `internal_error`: a state that must not be.
+    fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome>;
     /// A record that is given up untried.
-    pub give_up: Box<dyn Fn(&Record) -> Outcome>,
+    fn give_up(&self, record: &Record) -> Outcome;
 }
 
 /// What normalise made of a batch of raw records.
@@ -298,14 +303,20 @@ pub struct Relayed {
     pub records: Vec<OutRecord>,
 }
 
-/// Normalise, as the engine is given it.
-pub struct Converter {
+/// Normalise, as the engine is given it. Times of dead letters (`now_us`) come in from the caller's clock.
+pub trait Converter {
     /// Batch → the vendor users whose connections must be known.
-    pub users: Box<dyn Fn(&[Record]) -> Vec<VendorUser>>,
-    /// Batch, connections and the time of dead letters (µs) → what is written and sent.
-    pub convert: Box<dyn Fn(&[Record], Vec<Connection>, i64) -> Relayed>,
-    /// One raw record again, its held items only, connections by now.
-    pub again: Box<dyn Fn(&Record, &[i32], Vec<Connection>, i64) -> Relayed>,
+    fn users(&self, batch: &[Record]) -> Vec<VendorUser>;
+    /// Batch and connections → what is written and sent.
+    fn convert(&self, batch: &[Record], connections: Vec<Connection>, now_us: i64) -> Relayed;
+    /// One raw record again, only its items at these indexes, by the connections of now.
+    fn again(
+        &self,
+        record: &Record,
+        indexes: &[i32],
+        connections: Vec<Connection>,
+        now_us: i64,
+    ) -> Relayed;
 }
 
 /// A value for a header or a key.
