@@ -20,13 +20,13 @@ use crate::model::time::Micros;
 pub mod wire;
 
 pub mod healthkit;
-pub mod oura;
+mod oura;
 mod terra;
-pub mod whoop;
+mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
 pub static ALL: &[&dyn Vendor] =
-    &[&terra::VENDOR, &oura::VENDOR, &whoop::VENDOR, &healthkit::VENDOR];
+    &[&healthkit::VENDOR, &oura::VENDOR, &terra::VENDOR, &whoop::VENDOR];
 
 /// The vendor of this name.
 #[must_use]
