@@ -2,6 +2,7 @@
 
 pub mod decide;
 pub mod emit;
+pub mod normalise;
 pub mod plan;
 pub mod reject;
 pub mod revise;
