@@ -1,5 +1,8 @@
 //! The two steps, pure.
 
+pub mod decide;
+pub mod emit;
 pub mod plan;
+pub mod reject;
 pub mod revise;
 pub mod score;

@@ -43,6 +43,12 @@ pub struct Metadata {
     pub native: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+impl std::fmt::Debug for Metadata {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}@{}", self.member, self.generation)
+    }
+}
+
 impl Metadata {
     /// Whether it is a member's. The broker takes other metadata unchecked (H6), so we must not send it.
     #[must_use]

@@ -25,7 +25,7 @@ use super::planted::Bug;
 use super::recover::{self, MARK, Recovery};
 use super::task::{Cause, Event, Position, State, Task, Why};
 use super::{Advance, Applied, Cache, Clock, Fenced, Log, Metadata, Processor, Publisher, Store};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::model::outbox::Output;
 use crate::model::record::OutRecord;

@@ -169,7 +169,11 @@ fn tombstone(record_type: &str, record_id: String) -> VendorRecord {
         merge: Merge::Replace,
         op: Op::Delete,
         version: None,
-        content: Content { state: "final".to_owned(), ..Content::default() },
+        content: Content {
+            state: "final".to_owned(),
+            offset_provenance: "unknown".to_owned(),
+            ..Content::default()
+        },
     }
 }
 
