@@ -120,6 +120,8 @@ struct Trap {
     seam: Seam,
     left: usize,
     sprung: bool,
+    /// Whether another process takes the dead one's place at once.
+    restarts: bool,
 }
 
 /// The world does not come to rest.
@@ -559,14 +561,21 @@ impl Driver {
         }
         if seam.dies {
             self.crash(slot);
-            self.start(slot);
+            if self.trap.as_ref().is_some_and(|trap| trap.restarts) {
+                self.start(slot);
+            }
         }
         Some(call)
     }
 
-    /// Sets a trap: at the n-th time (from 0) that a process comes to this seam.
+    /// Sets a trap: the n-th time (from 0) that a process comes to this seam. It starts again at once.
     pub fn crash_at(&mut self, seam: Seam, nth: usize) {
-        self.trap = Some(Trap { seam, left: nth, sprung: false });
+        self.trap = Some(Trap { seam, left: nth, sprung: false, restarts: true });
+    }
+
+    /// As [`Driver::crash_at`], but the process stays dead: others must take over.
+    pub fn die_at(&mut self, seam: Seam, nth: usize) {
+        self.trap = Some(Trap { seam, left: nth, sprung: false, restarts: false });
     }
 
     /// Whether the trap was come to.

@@ -16,7 +16,7 @@ use crate::model::connection::Connection;
 use crate::model::contract::Topic;
 use crate::model::event::Op;
 use crate::model::id::{EventId, Source};
-use crate::model::outbox::{self, Output};
+use crate::model::outbox;
 use crate::model::state::{
     Bucket, Current, Decision, Held, Hole, Hydration, HydrationKey, Known, Notes, Outcome, Plan,
     RawVerdict, Revision, SampleType, Shown, VendorUser,
@@ -528,10 +528,5 @@ impl Tables {
 
     pub(super) fn held(&self) -> impl Iterator<Item = &Held> {
         self.held.values()
-    }
-
-    pub(super) fn outbox(&self, topic: Topic, partition: i32) -> Vec<Output> {
-        let row = self.outbox.get(&(topic, partition));
-        row.and_then(|(_, _, bytes)| outbox::decode(bytes)).unwrap_or_default()
     }
 }

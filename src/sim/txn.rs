@@ -55,7 +55,8 @@ pub(super) struct Copy {
 #[derive(Clone, Debug)]
 enum Late {
     End(bool),
-    Offsets(Topic, Vec<(i32, Committed)>, Metadata),
+    /// Topic, offsets, and the group metadata's generation and member.
+    Offsets(Topic, Vec<(i32, Committed)>, (i32, String)),
 }
 
 /// Why the broker refuses a request of a producer.
@@ -221,7 +222,8 @@ impl World {
         offsets: &[(i32, Committed)],
         metadata: &Metadata,
     ) {
-        let what = Late::Offsets(topic, offsets.to_vec(), metadata.clone());
+        let name = (metadata.generation, metadata.member.clone());
+        let what = Late::Offsets(topic, offsets.to_vec(), name);
         let (pid, epoch) = (producer.pid, producer.epoch);
         self.coordinator.copies.push(Copy { pid, epoch, what });
     }
@@ -243,7 +245,8 @@ impl World {
         // Whether it is taken does not matter to anyone: nobody waits for the answer of a copy.
         let taken = match what {
             Late::End(commit) => self.end_txn(pid, epoch, commit),
-            Late::Offsets(topic, offsets, metadata) => {
+            Late::Offsets(topic, offsets, (generation, member)) => {
+                let metadata = Metadata { generation, member, native: None };
                 self.txn_offsets((pid, epoch), topic, &offsets, &metadata)
             }
         };
