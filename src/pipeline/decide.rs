@@ -17,7 +17,7 @@ use super::{emit, plan};
 use crate::error::{Reject, Result};
 use crate::model::avro::Codec;
 use crate::model::contract::header;
-use crate::model::event::{BiometricEvent, Content, Merge, NormalisedRecord, Origin};
+use crate::model::event::{BiometricEvent, Content, Merge, NormalisedRecord, Op, Origin};
 use crate::model::id::{EventId, Place};
 use crate::model::outbox::Output;
 use crate::model::record::Record;
@@ -231,6 +231,8 @@ impl Thread<'_> {
                 device_type: bucket.device_type.clone(),
                 record_id: bucket.record_id.clone(),
                 merge: Merge::Union,
+                // The bucket is still there; it is samples of it that are gone.
+                op: Op::Upsert,
                 content: Content {
                     offset_provenance: "unknown".to_owned(),
                     state: "final".to_owned(),

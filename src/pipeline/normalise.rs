@@ -309,6 +309,7 @@ impl<'a> Thread<'a> {
             What::Ignored(why) => self.ignore(at.source, why),
             What::Connection(change) => {
                 self.connections.apply(at.vendor, &change, at.received_at);
+                self.ignore(at.source, "a connection event");
             }
             What::Record(record) => {
                 if let Some((connection, user)) = self.whose(at, user)? {
@@ -318,6 +319,12 @@ impl<'a> Thread<'a> {
             What::Fetch { record_type, record_id } => {
                 if let Some((connection, _)) = self.whose(at, user)? {
                     self.fetch(at, connection, record_type, &record_id, false);
+                    // Ten notifications of one record are one fetch; each of them says that it waits for it.
+                    let verdict = "waiting";
+                    let waits = RawVerdict { source: at.source, verdict, reason: "a fetch" };
+                    if !replayed {
+                        self.verdicts.entry(at.source).or_insert(waits);
+                    }
                 }
             }
             What::Gone(record) => {

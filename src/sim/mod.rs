@@ -21,6 +21,7 @@ pub mod oracle;
 pub mod plain;
 pub mod sender;
 pub mod store;
+pub mod traffic;
 pub mod txn;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -189,8 +189,7 @@ impl Walk {
         self.driver.heal();
         let ran = self.driver.run();
         let report = self.driver.report(&Plain);
-        let right =
-            if self.at_least_once { report.is_at_least_once() } else { report.is_clean() };
+        let right = if self.at_least_once { report.is_at_least_once() } else { report.is_clean() };
         let settled = self.driver.is_settled(INPUT);
         let weather = self.weather;
         assert!(
