@@ -119,6 +119,8 @@ pub enum Grant {
     /// It happens and the answer arrives, after a disturbance: the library has sent it twice, and the copy is still
     /// under way (H9).
     Repeated,
+    /// As [`Grant::Repeated`], and no event of the client betrays it: the stated limit (`exactly_once.md` §4.2).
+    RepeatedUnseen,
 }
 
 /// A place where two systems can disagree: a call, what became of it, and whether the worker died there.

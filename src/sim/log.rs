@@ -437,7 +437,7 @@ impl Publisher for SimPublisher {
             Ok(())
         });
         match sent.await? {
-            Grant::Done | Grant::Repeated => Ok(()),
+            Grant::Done | Grant::Repeated | Grant::RepeatedUnseen => Ok(()),
             Grant::Refused | Grant::AnswerLost | Grant::InDoubt | Grant::Retriable => {
                 Err(TxnError::Abortable { member: false, error: Self::error() })
             }
@@ -455,9 +455,10 @@ impl Publisher for SimPublisher {
                 | Grant::AnswerLost
                 | Grant::Retriable
                 | Grant::Repeated
+                | Grant::RepeatedUnseen
                 | Grant::Refused => {
                     world.end_txn(producer.pid, producer.epoch, true)?;
-                    if grant == Grant::Repeated {
+                    if matches!(grant, Grant::Repeated | Grant::RepeatedUnseen) {
                         world.copy_end(producer, true);
                     }
                 }
@@ -465,7 +466,7 @@ impl Publisher for SimPublisher {
             Ok(())
         });
         match sent.await? {
-            Grant::Done | Grant::Repeated => Ok(()),
+            Grant::Done | Grant::Repeated | Grant::RepeatedUnseen => Ok(()),
             Grant::Retriable | Grant::Refused => Err(TxnError::Retriable(Self::error())),
             Grant::AnswerLost | Grant::InDoubt => Err(Self::lost()),
         }
@@ -477,7 +478,7 @@ impl Publisher for SimPublisher {
             .request(Call::Abort, |world, producer, grant| {
                 if producer.used {
                     world.end_txn(producer.pid, producer.epoch, false)?;
-                    if grant == Grant::Repeated {
+                    if matches!(grant, Grant::Repeated | Grant::RepeatedUnseen) {
                         world.copy_end(producer, false);
                     }
                 }

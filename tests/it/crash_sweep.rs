@@ -18,8 +18,8 @@ use bytes::Bytes;
 
 const BATCHINGS: [usize; 4] = [1, 2, 7, 500];
 
-/// What a reader of each key gets, in order, and which inputs are dead.
-type History = BTreeMap<(Topic, Vec<u8>), Vec<Vec<u8>>>;
+/// What a reader of each key gets, in order: headers and value.
+type History = BTreeMap<(Topic, Vec<u8>), Vec<(Headers, Vec<u8>)>>;
 
 fn history(driver: &Driver) -> History {
     let mut history = History::new();
@@ -27,7 +27,7 @@ fn history(driver: &Driver) -> History {
         for record in driver.committed(topic) {
             let key = record.key.as_deref().unwrap_or_default().to_vec();
             let value = record.value.as_deref().unwrap_or_default().to_vec();
-            history.entry((topic, key)).or_default().push(value);
+            history.entry((topic, key)).or_default().push((record.headers, value));
         }
     }
     history
@@ -84,6 +84,7 @@ fn sweep(batching: usize, protocol: Protocol, workers: usize) -> usize {
     assert!(reference.values().map(Vec::len).sum::<usize>() > 4, "a history worth the name");
     let mut runs = 0;
     for seam in SEAMS {
+        let mut sprung = 0;
         for nth in 0.. {
             let what = What { seam: Some(seam), nth, batching, protocol, workers };
             let mut driver = world(batching, protocol, workers);
@@ -98,7 +99,9 @@ fn sweep(batching: usize, protocol: Protocol, workers: usize) -> usize {
             if !driver.sprung() {
                 break;
             }
+            sprung += 1;
         }
+        assert!(sprung > 0, "nobody ever came to {}", seam.name);
     }
     runs
 }

@@ -229,3 +229,348 @@ fn walks_with_failovers() {
 fn walks_with_operators() {
     walks(Weather { faults: 8, failover: true, operators: true });
 }
+
+// ── the hazards of exactly_once.md §2, each by its shortest trace ──────────────────────────────────────────────
+
+/// Records of one person, one id each, in partition 0.
+fn nights(count: usize) -> Vec<NormalisedRecord> {
+    let mut people = Generator::new(3, Mix { users: 1, samples: false });
+    let mut made: Vec<NormalisedRecord> = Vec::new();
+    while made.len() < count {
+        let record = people.record();
+        if !made.iter().any(|known| known.event_id == record.event_id) {
+            made.push(record);
+        }
+    }
+    made
+}
+
+/// Two workers; worker 0 has every partition, worker 1 none; all is quiet.
+fn pair(protocol: Protocol, partitions: i32, batchings: [usize; 2]) -> Driver {
+    let mut driver = Driver::new(Setting { protocol, partitions, ..Setting::default() });
+    let all: Vec<(i32, usize)> = (0..partitions).map(|partition| (partition, 0)).collect();
+    driver.rebalance(&all);
+    for batching in batchings {
+        driver.add_worker(&Plain, settings(batching));
+    }
+    driver.run().expect("a quiet start");
+    assert!(driver.is_settled(INPUT));
+    driver
+}
+
+/// One worker goes on alone for a while; no time passes.
+fn alone(driver: &mut Driver, slot: usize) {
+    for _ in 0..80 {
+        driver.tick(slot);
+        driver.mark();
+        driver.go(slot, Grant::Done);
+    }
+}
+
+/// The session of a worker ends, its partitions go to the other, which sends what is open and goes on.
+fn taken_over(driver: &mut Driver, from: usize, to: usize) {
+    driver.rebalance(&[(0, to)]);
+    driver.expire(from);
+    alone(driver, to);
+}
+
+fn at(driver: &mut Driver, slot: usize, call: Call) {
+    assert!(driver.until(slot, call), "{slot} never came to {call:?}\n{}", driver.explain());
+}
+
+fn end(driver: &mut Driver) -> biometric_bridge::sim::oracle::Report {
+    driver.heal();
+    let ran = driver.run();
+    assert!(ran.is_ok(), "{ran:?}\n{}", driver.explain());
+    driver.report(&Plain)
+}
+
+fn clean(driver: &mut Driver) {
+    let report = end(driver);
+    assert!(report.is_clean(), "{report}\n{}", driver.explain());
+}
+
+/// The mutation "no fence, no compare": a zombie's batch ends where the owner's ends otherwise, and a record that
+/// only the zombie told is a duplicate for the owner.
+#[test]
+fn a_zombies_apply_finds_no_row() {
+    let mut driver = pair(Protocol::Cooperative, 1, [500, 1]);
+    let bad = Bytes::from_static(b"not a record");
+    driver.deliver(INPUT, 0, None, Headers::new(), bad);
+    driver.record_to(&Plain, 0, &nights(1)[0]);
+    at(&mut driver, 0, Call::Apply);
+    driver.pause_zombie(0);
+    driver.rebalance(&[(0, 1)]);
+    at(&mut driver, 1, Call::Apply);
+    driver.wake(0);
+    driver.go(0, Grant::Done);
+    clean(&mut driver);
+}
+
+/// H2: the owner whose fence a late zombie took takes it back.
+#[test]
+fn an_owner_takes_its_fence_back() {
+    for protocol in Protocol::ALL {
+        let mut driver = Driver::new(Setting { protocol, partitions: 1, ..Setting::default() });
+        driver.add_worker(&Plain, settings(500));
+        driver.add_worker(&Plain, settings(500));
+        driver.rebalance(&[(0, 0)]);
+        for _ in 0..6 {
+            driver.tick(0);
+            driver.tick(1);
+        }
+        at(&mut driver, 0, Call::Fence);
+        driver.pause_zombie(0);
+        driver.rebalance(&[(0, 1)]);
+        alone(&mut driver, 1);
+        driver.wake(0);
+        driver.go(0, Grant::Done);
+        driver.record_to(&Plain, 0, &nights(1)[0]);
+        clean(&mut driver);
+    }
+}
+
+/// H3, and the question (a): metadata taken anew after the batch belongs to a member that lost the partition.
+#[test]
+fn metadata_is_of_before_the_batch() {
+    for protocol in Protocol::ALL {
+        let mut driver = pair(protocol, 1, [500, 500]);
+        driver.record_to(&Plain, 0, &nights(1)[0]);
+        at(&mut driver, 0, Call::Apply);
+        driver.rebalance(&[(0, 1)]);
+        driver.expire(0);
+        for _ in 0..8 {
+            driver.tick(0);
+            driver.tick(1);
+        }
+        driver.go(0, Grant::Done);
+        alone(&mut driver, 1);
+        clean(&mut driver);
+    }
+}
+
+/// H6: a worker whose library has forgotten its name sends nothing.
+#[test]
+fn nobody_sends_under_no_name() {
+    for protocol in Protocol::ALL {
+        let mut driver = pair(protocol, 1, [500, 500]);
+        driver.expire(0);
+        driver.rebalance(&[(0, 1)]);
+        driver.tick(0);
+        driver.record_to(&Plain, 0, &nights(1)[0]);
+        for _ in 0..20 {
+            // Without another tick: the loss is queued behind what the worker does.
+            if driver.pending(0) == Some(Call::SendOffsets) {
+                break;
+            }
+            driver.go(0, Grant::Done);
+        }
+        alone(&mut driver, 1);
+        clean(&mut driver);
+    }
+}
+
+/// H7: a recovery's metadata is of before it read the committed offset.
+#[test]
+fn a_recoverys_metadata_is_of_before_its_reads() {
+    for protocol in Protocol::ALL {
+        let mut driver = pair(protocol, 1, [500, 500]);
+        driver.record_to(&Plain, 0, &nights(1)[0]);
+        at(&mut driver, 0, Call::Send);
+        driver.crash(0);
+        driver.rebalance(&[(0, 1)]);
+        at(&mut driver, 1, Call::Bounds);
+        driver.expire(1);
+        driver.tick(1);
+        driver.rebalance(&[(0, 0)]);
+        driver.start(0);
+        alone(&mut driver, 0);
+        clean(&mut driver);
+    }
+}
+
+/// §1.2, 4: an offset under an open transaction is not an old offset.
+#[test]
+fn a_committed_offset_is_read_stable() {
+    for protocol in Protocol::ALL {
+        let mut driver = pair(protocol, 1, [500, 500]);
+        driver.record_to(&Plain, 0, &nights(1)[0]);
+        at(&mut driver, 0, Call::Commit);
+        driver.go(0, Grant::Done);
+        driver.pause_zombie(0);
+        driver.rebalance(&[(0, 1)]);
+        // The commit is decided, its markers are not written.
+        for _ in 0..80 {
+            driver.tick(1);
+            driver.go(1, Grant::Done);
+        }
+        clean(&mut driver);
+    }
+}
+
+/// H5: under KIP-848 a partition leaves a live member whose epoch stays; so the revoke waits for what is under way.
+#[test]
+fn a_revoke_waits_for_the_transaction() {
+    for protocol in Protocol::ALL {
+        let mut driver = pair(protocol, 2, [500, 500]);
+        driver.record_to(&Plain, 0, &nights(1)[0]);
+        at(&mut driver, 0, Call::SendOffsets);
+        driver.rebalance(&[(0, 1)]);
+        driver.tick(0);
+        driver.rebalance(&[(1, 1)]);
+        driver.tick(0);
+        alone(&mut driver, 1);
+        clean(&mut driver);
+    }
+}
+
+/// §1.5: a batch that cannot end holds a revoke up for five seconds, and then its producer is gone.
+#[test]
+fn a_revoke_does_not_wait_for_ever() {
+    for protocol in Protocol::ALL {
+        let mut driver = pair(protocol, 2, [500, 500]);
+        driver.record_to(&Plain, 0, &nights(1)[0]);
+        at(&mut driver, 0, Call::SendOffsets);
+        driver.rebalance(&[(0, 1)]);
+        for _ in 0..3 {
+            driver.tick(0);
+            driver.tick(1);
+        }
+        driver.advance(Duration::from_secs(5));
+        for _ in 0..6 {
+            driver.tick(0);
+            driver.tick(1);
+        }
+        alone(&mut driver, 1);
+        assert_eq!(driver.committed(Topic::BiometricEvents).len(), 1, "{}", driver.explain());
+        clean(&mut driver);
+    }
+}
+
+/// H8: state loaded from a future that a failover takes away.
+#[test]
+fn a_load_is_of_the_tasks_own_time() {
+    let mut driver = pair(Protocol::Cooperative, 1, [500, 500]);
+    let records = nights(2);
+    driver.replicate();
+    for record in &records {
+        driver.record_to(&Plain, 0, record);
+    }
+    at(&mut driver, 0, Call::Load);
+    driver.pause_zombie(0);
+    driver.rebalance(&[(0, 1)]);
+    alone(&mut driver, 1);
+    driver.pause(1);
+    driver.wake(0);
+    driver.go(0, Grant::Done);
+    driver.fail_over(16);
+    driver.go(0, Grant::Done);
+    clean(&mut driver);
+}
+
+/// §1.6: a failover of Postgres shows nowhere but in the rows of idle partitions.
+#[test]
+fn an_idle_worker_looks_at_its_rows() {
+    let mut driver = pair(Protocol::Cooperative, 1, [500, 500]);
+    driver.record_to(&Plain, 0, &nights(1)[0]);
+    driver.run().expect("rest");
+    driver.fail_over(1);
+    assert!(!driver.report(&Plain).is_clean(), "Postgres lacks the batch");
+    clean(&mut driver);
+}
+
+/// H9, the stated limit: a repeat that nothing betrays, late by a whole transaction. Records first: it can double,
+/// with the same bytes, and it cannot lose.
+#[test]
+fn an_unseen_repeat_can_double_and_not_lose() {
+    let mut driver = pair(Protocol::Cooperative, 1, [1, 1]);
+    let records = nights(2);
+    driver.record_to(&Plain, 0, &records[0]);
+    at(&mut driver, 0, Call::Commit);
+    driver.go(0, Grant::RepeatedUnseen);
+    driver.mark();
+    driver.record_to(&Plain, 0, &records[1]);
+    at(&mut driver, 0, Call::Send);
+    // After the first request of the next transaction, whichever it is, the copy ends it.
+    while driver.copies() > 0 {
+        driver.go(0, Grant::Done);
+        let first = driver.pending(0);
+        if first != Some(Call::SendRest) {
+            driver.land(0);
+        }
+    }
+    driver.mark();
+    driver.crash(0);
+    let report = end(&mut driver);
+    assert!(report.is_at_least_once(), "{report}\n{}", driver.explain());
+}
+
+/// H9: a producer that aborted is gone before the next begin, or a late copy of the abort ends what it begins.
+#[test]
+fn a_late_abort_finds_nobody() {
+    let mut driver = pair(Protocol::Cooperative, 1, [1, 1]);
+    let records = nights(2);
+    driver.record_to(&Plain, 0, &records[0]);
+    at(&mut driver, 0, Call::SendOffsets);
+    driver.go(0, Grant::Refused);
+    at(&mut driver, 0, Call::Abort);
+    driver.go(0, Grant::Repeated);
+    driver.mark();
+    at(&mut driver, 0, Call::SendOffsets);
+    driver.land(0);
+    clean(&mut driver);
+}
+
+/// H11: one id in two partitions: the second writer's revision is another revision.
+#[test]
+fn two_writers_of_one_id_make_two_revisions() {
+    let mut driver = pair(Protocol::Cooperative, 2, [500, 500]);
+    driver.rebalance(&[(1, 1)]);
+    driver.run().expect("rest");
+    let one = nights(1).remove(0);
+    let mut other = one.clone();
+    other.source.offset += 1;
+    other.received_at += 1;
+    other.version = None;
+    other.content.state = "tentative".to_owned();
+    driver.record_to(&Plain, 0, &one);
+    driver.record_to(&Plain, 1, &other);
+    at(&mut driver, 0, Call::Apply);
+    at(&mut driver, 1, Call::Apply);
+    driver.go(0, Grant::Done);
+    driver.go(1, Grant::Done);
+    clean(&mut driver);
+}
+
+/// H12: an operator's offset is not evidence.
+#[test]
+fn an_operators_offset_is_not_believed() {
+    let mut driver = pair(Protocol::Cooperative, 1, [1, 1]);
+    for record in nights(3) {
+        driver.record_to(&Plain, 0, &record);
+    }
+    at(&mut driver, 0, Call::Send);
+    driver.crash(0);
+    driver.move_offset(INPUT, 0, 3);
+    let report = end(&mut driver);
+    assert!(report.is_at_least_once(), "{report}\n{}", driver.explain());
+}
+
+/// §1.2, the last row: a log that no longer holds what Postgres has not applied stops the partition; nothing is
+/// skipped silently, and the other partition goes on.
+#[test]
+fn retention_that_overtakes_stops_the_partition() {
+    let mut driver = pair(Protocol::Cooperative, 2, [500, 500]);
+    for record in nights(2) {
+        driver.record_to(&Plain, 0, &record);
+    }
+    driver.pause_zombie(0);
+    driver.truncate(INPUT, 0, 1);
+    driver.rebalance(&[(0, 1)]);
+    let mut other = nights(3).remove(2);
+    other.source.offset += 10;
+    driver.record_to(&Plain, 1, &other);
+    driver.heal();
+    driver.run().expect("rest");
+    assert_eq!(driver.committed(Topic::BiometricEvents).len(), 1, "{}", driver.explain());
+}
