@@ -190,6 +190,7 @@ struct Buckets<'a> {
     record_ids: Vec<&'a str>,
     vendors: Vec<&'a str>,
     device_types: Vec<&'a str>,
+    revisions: Vec<i32>,
     samples: Vec<Vec<u8>>,
 }
 
@@ -267,7 +268,7 @@ impl<'a> Batch<'a> {
             &r.events,
         ];
         let moved: [&(dyn ToSql + Sync); 3] = [&self.moved.0, &self.moved.1, &self.moved.2];
-        let buckets: [&(dyn ToSql + Sync); 9] = [
+        let buckets: [&(dyn ToSql + Sync); 10] = [
             &b.event_ids,
             &b.connections,
             &b.days,
@@ -276,6 +277,7 @@ impl<'a> Batch<'a> {
             &b.record_ids,
             &b.vendors,
             &b.device_types,
+            &b.revisions,
             &b.samples,
         ];
         let waiting: [&(dyn ToSql + Sync); 3] = [&self.waiting.0, &self.waiting.1, &self.waiting.2];
@@ -351,6 +353,7 @@ impl<'a> Buckets<'a> {
             columns.record_ids.push(&bucket.record_id);
             columns.vendors.push(&bucket.vendor);
             columns.device_types.push(&bucket.device_type);
+            columns.revisions.push(bucket.revision);
             columns.samples.push(encode_samples(&bucket.samples));
         }
         columns

@@ -81,6 +81,8 @@ pub struct Snapshot {
 
 /// The most rows of a page.
 const PAGE_ROWS: i64 = 1_000;
+/// The same where a row has a value of up to megabytes.
+const LARGE_PAGE_ROWS: i64 = 100;
 /// Somebody who reads a page may take this long over it, ms.
 const PAGE_IDLE_MS: u64 = 120_000;
 
@@ -143,7 +145,7 @@ impl Snapshot {
                           measured_at, event
                    FROM revisions WHERE (event_id, revision) > ($1, $2)
                    ORDER BY event_id, revision LIMIT $3";
-        let rows = self.page(sql, &[&event, &number, &PAGE_ROWS]).await?;
+        let rows = self.page(sql, &[&event, &number, &LARGE_PAGE_ROWS]).await?;
         rows.iter().map(revision_of).collect()
     }
 
@@ -261,7 +263,7 @@ impl Snapshot {
                    ORDER BY event_id LIMIT $2";
         let mut last = Uuid::nil();
         loop {
-            let rows = self.page(sql, &[&last, &PAGE_ROWS]).await?;
+            let rows = self.page(sql, &[&last, &LARGE_PAGE_ROWS]).await?;
             for row in &rows {
                 last = get(row, 0)?;
                 let samples = decode_samples(get(row, 1)?)?;

@@ -24,7 +24,7 @@ use super::rows::{
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::contract::Topic;
-use crate::model::event::BiometricEvent;
+use crate::model::event::{BiometricEvent, Op};
 use crate::model::id::{ConnectionId, EventId};
 use crate::model::outbox;
 use crate::model::state::{Bucket, Current, Hole, Known, Outcome, Plan, Shown};
@@ -103,14 +103,15 @@ const REVISIONS: &str = "
     ) AS r";
 
 const BUCKETS: &str = "
-    SELECT event_id, connection, day, sample_type, user_id, record_id, vendor, device_type, samples
+    SELECT event_id, connection, day, sample_type, user_id, record_id, vendor, device_type, revision,
+           samples
     FROM buckets WHERE event_id = ANY ($1::uuid[])";
 
 // `position` may find an id across two others. Such a bucket is passed over, and what is left is verified where
 // it is read; a place of that kind in front of the true one would take 128 chosen bits.
 const REMOVED: &str = "
     SELECT DISTINCT ON (b.event_id) b.event_id, b.connection, b.day, b.sample_type, b.user_id,
-           b.record_id, b.vendor, b.device_type, b.samples
+           b.record_id, b.vendor, b.device_type, b.revision, b.samples
     FROM unnest($1::uuid[], $2::text[], $3::bytea[]) AS wanted (connection, sample_type, id)
     CROSS JOIN LATERAL (
         SELECT * FROM buckets
@@ -145,10 +146,11 @@ const MOVE_PLACES: &str = "
 
 const PUT_BUCKETS: &str = "
     INSERT INTO buckets (event_id, connection, day, sample_type, user_id, record_id, vendor,
-                         device_type, samples)
+                         device_type, revision, samples)
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::text[], $6::text[],
-                         $7::text[], $8::text[], $9::bytea[])
-    ON CONFLICT (event_id) DO UPDATE SET samples = excluded.samples";
+                         $7::text[], $8::text[], $9::int4[], $10::bytea[])
+    ON CONFLICT (event_id) DO UPDATE
+    SET revision = excluded.revision, samples = excluded.samples";
 
 const PUT_WAITING: &str = "
     INSERT INTO waiting_removals (connection, sample_type, samples)
@@ -413,7 +415,7 @@ impl Store for PostgresStore {
         for row in &rows {
             let bytes = Bytes::copy_from_slice(get(row, 0)?);
             let event = (self.read_event)(&bytes).ok_or_else(|| unreadable("event"))?;
-            shown.extend(Shown::of(&event));
+            shown.extend(Shown::of(&event).filter(|shown| shown.op == Op::Upsert));
         }
         Ok(shown)
     }
@@ -515,6 +517,7 @@ fn bucket_of(row: &Row) -> Result<Bucket> {
         record_id: get(row, 5)?,
         vendor: get(row, 6)?,
         device_type: get(row, 7)?,
-        samples: decode_samples(get(row, 8)?)?,
+        revision: get(row, 8)?,
+        samples: decode_samples(get(row, 9)?)?,
     })
 }

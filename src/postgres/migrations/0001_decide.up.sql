@@ -80,6 +80,8 @@ CREATE TABLE buckets (
     record_id   text    NOT NULL,
     vendor      text    NOT NULL,
     device_type text    NOT NULL,
+    -- The number of its latest revision.
+    revision    integer NOT NULL,
     -- Sorted, 17 bytes a sample: its id, then 0, or 1 where it is gone for good.
     samples     bytea   NOT NULL
 ) WITH (fillfactor = 70);
