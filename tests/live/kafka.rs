@@ -422,3 +422,25 @@ async fn schemas_are_checked_applied_and_kept_compatible() {
     let gone = format!("{}/subjects/{subject}", registry_url());
     reqwest::Client::new().delete(gone).send().await.unwrap();
 }
+
+/// After an abort the slot is open again within a fraction of the session: aborts are routine.
+#[tokio::test]
+async fn a_producer_is_replaced_quickly() {
+    let live = Live::new("replace", CLASSIC).await;
+    let mut publisher = live.publisher("0");
+    for round in 0..4 {
+        let begun = now();
+        publisher.open().await.unwrap();
+        let opened = begun.elapsed();
+        publisher.begin().await.unwrap();
+        publisher.send(&[output("x")]).await.unwrap();
+        let begun = now();
+        publisher.abort().await;
+        let aborted = begun.elapsed();
+        let begun = now();
+        publisher.drop_producer().await;
+        let dropped = begun.elapsed();
+        println!("{round}: opened in {opened:?}, aborted in {aborted:?}, dropped in {dropped:?}");
+        assert!(opened + aborted + dropped < Duration::from_secs(3));
+    }
+}
