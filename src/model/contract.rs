@@ -4,13 +4,12 @@
 //! prefix before every name (the tests do, to have topics of their own): the prefix is the adapter's business,
 //! a [`Topic`] never carries it.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
 use super::id::User;
 
 /// A topic of the system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
     /// Webhook bodies, byte for byte, as the ingress verified them.
     RawWebhooks,
@@ -80,6 +79,17 @@ impl Topic {
         Self::ALL.into_iter().find(|topic| topic.code() == code)
     }
 }
+
+impl fmt::Display for Topic {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+as_text!(Topic, "a topic of ours");
+
+/// What stands for a vendor on the records by which the ingress proves that it can write: ignored, always.
+pub const PROBE_VENDOR: &str = "probe";
 
 /// Header names, as they stand on records. Values are ASCII text unless a line says otherwise.
 pub mod header {

@@ -1,6 +1,7 @@
 //! Records and events: what a vendor said, in one language, and what decide made of it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +14,7 @@ use super::trigger::Trigger;
 pub const NORMALISER: i32 = 1;
 
 /// Whether a record is there or gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     /// It is there, with this content.
     Upsert,
@@ -22,9 +22,33 @@ pub enum Op {
     Delete,
 }
 
+impl Op {
+    /// The name in events.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Upsert => "UPSERT",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    /// The op of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Upsert, Self::Delete].into_iter().find(|op| op.name() == name)
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+as_text!(Op, "an op");
+
 /// How revisions of one id come together (`design.md` §5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Merge {
     /// The later content replaces the earlier.
     Replace,
@@ -34,9 +58,34 @@ pub enum Merge {
     Removal,
 }
 
+impl Merge {
+    /// The name in events.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::Union => "union",
+            Self::Removal => "removal",
+        }
+    }
+
+    /// The merge class of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Replace, Self::Union, Self::Removal].into_iter().find(|merge| merge.name() == name)
+    }
+}
+
+impl fmt::Display for Merge {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+as_text!(Merge, "a merge class");
+
 /// Why a record comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// A vendor sent it now.
     Live,
@@ -64,6 +113,14 @@ impl Origin {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+as_text!(Origin, "an origin");
+
 /// Flags on readings and contents: a closed set of names.
 pub mod flag {
     /// Outside the metric's hard range: quarantined, in no baseline, no rule.
@@ -74,6 +131,10 @@ pub mod flag {
     pub const CLOCK_SKEW: &str = "clock_skew";
     /// Start and end have different offsets (travel, or a change to or from summer time).
     pub const OFFSET_CHANGE: &str = "offset_change";
+    /// Local times without an offset: days are right, instants are not known. The content has no
+    /// start and no end; readings stand at the local time as if it were UTC, up to 14 h off, so
+    /// that their order and lengths live.
+    pub const FLOATING_TIME: &str = "floating_time";
 }
 
 /// One measured (or reported) value.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest;
+use aws_lc_rs::{digest, hmac};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -58,11 +58,16 @@ impl fmt::Display for User {
 }
 
 /// A person's link to a vendor; it survives a vendor's change of its user id, which is why event ids name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub Uuid);
 
 impl ConnectionId {
+    /// The id of this text: hyphenated hexadecimal.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten().map(Self)
+    }
+
     /// The connection of a vendor's first user (or of a label, where we name it) and our user.
     #[must_use]
     pub fn derive(vendor: &str, first_vendor_user_or_label: &str, user: &User) -> Self {
@@ -79,12 +84,19 @@ impl fmt::Display for ConnectionId {
     }
 }
 
+as_text!(ConnectionId, "an id of hyphenated hexadecimal");
+
 /// The identity of a vendor's record, whatever its content and version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId(pub Uuid);
 
 impl EventId {
+    /// The id of this text: hyphenated hexadecimal.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten().map(Self)
+    }
+
     /// The id of a record: our connection, the record's type, and the vendor's id or its natural key.
     #[must_use]
     pub fn derive(connection: ConnectionId, record_type: &str, record_id: &str) -> Self {
@@ -100,6 +112,8 @@ impl fmt::Display for EventId {
         self.0.fmt(out)
     }
 }
+
+as_text!(EventId, "an id of hyphenated hexadecimal");
 
 /// The id of a trigger's change: a replay finds it again.
 #[must_use]
@@ -149,6 +163,69 @@ impl ContentHash {
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, bytes))
+}
+
+/// SHA-256 of what comes piece by piece, for what is too large to be held at once.
+#[derive(Clone)]
+pub struct Sha256(digest::Context);
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl Sha256 {
+    /// Takes the next bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all of them, lower-case hex.
+    #[must_use]
+    pub fn hex(self) -> String {
+        hex::encode(self.0.finish())
+    }
+}
+
+/// The key under which ids of people are written where they must be told apart and cannot be read.
+///
+/// Keyed, because ids are few: a plain hash of every `WHOOP` user id is a matter of seconds. What stands before an id
+/// keeps the places apart: the pseudonym in a raw topic's key is not the one in a log.
+pub struct PseudonymKey(hmac::Key);
+
+impl PseudonymKey {
+    /// The key of this secret.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// A vendor's user in the keys of raw topics: 32 hex digits of HMAC-SHA256 over vendor, 0x00, user.
+    #[must_use]
+    pub fn vendor_user(&self, vendor: &str, vendor_user: &str) -> String {
+        self.of(vendor, vendor_user)
+    }
+
+    /// Our user in a line of a log: of the same form, over `log`, 0x00, user.
+    #[must_use]
+    pub fn logged(&self, user: &User) -> String {
+        self.of("log", user.as_str())
+    }
+
+    fn of(&self, place: &str, id: &str) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        context.update(place.as_bytes());
+        context.update(&[0]);
+        context.update(id.as_bytes());
+        hex::encode(context.sign().as_ref().first_chunk::<16>().unwrap_or(&[0; 16]))
+    }
+}
+
+impl fmt::Debug for PseudonymKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("PseudonymKey(***)")
+    }
 }
 
 /// Where a record came from: the coordinates of its raw record and the position of its (first) item in the body.
@@ -230,8 +307,30 @@ mod tests {
     }
 
     #[test]
+    fn pieces_hash_as_the_whole() {
+        let mut pieces = Sha256::default();
+        pieces.update(b"ab");
+        pieces.update(b"");
+        pieces.update(b"c");
+        assert_eq!(pieces.hex(), sha256_hex(b"abc"));
+    }
+
+    #[test]
     fn parts_do_not_run_together() {
         assert_ne!(derive("x", &[b"ab", b"c"]), derive("x", &[b"a", b"bc"]));
+    }
+
+    #[test]
+    fn a_pseudonym_needs_its_key() {
+        let key = PseudonymKey::new(b"not-a-secret-test-key");
+        let one = key.vendor_user("whoop", "481516");
+        // HMAC-SHA256 of `whoop`, 0x00, `481516`, as Python's hmac module has it.
+        assert_eq!(one, "875b1a2745b5ee78988a342b13ae8861");
+        assert_ne!(one, key.vendor_user("oura", "481516"), "vendors are kept apart");
+        assert_ne!(one, PseudonymKey::new(b"another").vendor_user("whoop", "481516"));
+        let user = User::parse("481516").expect("a user");
+        assert_ne!(key.vendor_user("whoop", "481516"), key.logged(&user));
+        assert_eq!(format!("{key:?}"), "PseudonymKey(***)");
     }
 
     #[test]

@@ -5,6 +5,34 @@
 //! ingress, normalise makes [`event::NormalisedRecord`]s of it, decide makes an [`state::Outcome`] of a batch of
 //! those, and emit makes records of that again. Past the edge nothing is "not yet checked".
 
+/// Writes a type as its name and reads it back, in JSON and in Avro alike: an Avro enum would break old readers
+/// with its first new symbol, and a uuid's own serde form is 16 raw bytes in Avro.
+macro_rules! as_text {
+    ($type:ty, $what:literal) => {
+        impl ::serde::Serialize for $type {
+            fn serialize<S: ::serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+                out.collect_str(self)
+            }
+        }
+
+        impl<'de> ::serde::Deserialize<'de> for $type {
+            fn deserialize<D: ::serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl ::serde::de::Visitor<'_> for Text {
+                    type Value = $type;
+                    fn expecting(&self, out: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                        out.write_str($what)
+                    }
+                    fn visit_str<E: ::serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        <$type>::parse(text).ok_or_else(|| E::custom(concat!("not ", $what)))
+                    }
+                }
+                from.deserialize_str(Text)
+            }
+        }
+    };
+}
+
 pub mod avro;
 pub mod connection;
 pub mod contract;

@@ -21,7 +21,7 @@ pub type SampleType = (ConnectionId, String);
 /// What a batch of decide must know before it can be decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Records whose latest revision is needed.
+    /// Records whose latest revision is needed (a union's number stands in its bucket).
     pub events: BTreeSet<EventId>,
     /// Unions whose bucket is needed.
     pub buckets: BTreeSet<EventId>,
@@ -72,6 +72,8 @@ pub struct Bucket {
     pub device_type: String,
     /// The UTC day, days since 1970-01-01: look-ups go from the newest.
     pub day: i32,
+    /// The number of its latest revision; 0 while all it has seen was gone before it came.
+    pub revision: i32,
     /// Samples by id; `true` where the sample is gone for good.
     pub samples: BTreeMap<Uuid, bool>,
 }
@@ -188,7 +190,10 @@ impl Shown {
     /// What is shown of an event; nothing where it has no time.
     #[must_use]
     pub fn of(event: &BiometricEvent) -> Option<Self> {
-        let measured_at = match event.op {
+        // A union that only lost samples has nothing to show either: it acts as a tombstone of what is shown.
+        let gone = event.content.readings.is_empty() && !event.content.removed.is_empty();
+        let op = if gone { Op::Delete } else { event.op };
+        let measured_at = match op {
             Op::Upsert => event.content.measured_at()?,
             // A tombstone has no time of its own: it acts on what is shown, by id.
             Op::Delete => event.content.measured_at().unwrap_or(i64::MIN),
@@ -208,7 +213,7 @@ impl Shown {
             device_type: event.device_type.clone(),
             event_id: event.event_id,
             revision: event.revision,
-            op: event.op,
+            op,
             measured_at,
             json: json.to_string(),
         })

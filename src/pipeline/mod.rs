@@ -1,1 +1,9 @@
-//! To be written.
+//! The two steps, pure.
+
+pub mod decide;
+pub mod emit;
+pub mod normalise;
+pub mod plan;
+pub mod reject;
+pub mod revise;
+pub mod score;

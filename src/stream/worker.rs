@@ -25,7 +25,7 @@ use super::planted::Bug;
 use super::recover::{self, MARK, Recovery};
 use super::task::{Cause, Event, Position, State, Task, Why};
 use super::{Advance, Applied, Cache, Clock, Fenced, Log, Metadata, Processor, Publisher, Store};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::model::outbox::Output;
 use crate::model::record::OutRecord;
@@ -99,8 +99,6 @@ pub struct Worker<L, P, S, C, K, D> {
     pending: Batch,
     /// Metadata that the broker refused.
     refused: Option<Metadata>,
-    /// The producer must be dropped before the next begin.
-    disturbed: bool,
     looked_at: Duration,
     /// Whose turn it is: a careful partition's, or the others'.
     careful_turn: bool,
@@ -134,7 +132,6 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             tasks: BTreeMap::new(),
             pending: Batch::default(),
             refused: None,
-            disturbed: false,
             looked_at,
             careful_turn: false,
             early: Vec::new(),
@@ -275,20 +272,17 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         (good && !refused && self.holds(partitions)).then_some(metadata)
     }
 
-    /// A producer whose `init_transactions` has returned, and which no request may still follow.
-    async fn producer(&mut self) -> Result<()> {
-        if self.disturbed {
-            self.metrics.producers.inc();
-            self.publisher.drop_producer().await;
-            self.disturbed = false;
-        }
-        self.publisher.open().await
+    /// Drops the producer at once: a request of it that is still on its way must not meet another transaction,
+    /// and a revoke may return only when nothing can follow.
+    async fn drop_producer(&mut self) {
+        self.metrics.producers.inc();
+        self.publisher.drop_producer().await;
     }
 
     // ── recover (§1.2) ─────────────────────────────────────────────────────────────────────────────────────
 
     async fn recover(&mut self, partition: i32, task: Task) {
-        if let Err(error) = self.producer().await {
+        if let Err(error) = self.publisher.open().await {
             self.failed(&error);
             return self.pause().await;
         }
@@ -429,7 +423,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
 
     async fn batch(&mut self, batch: Batch) {
         let partitions: Vec<i32> = batch.spans().into_keys().collect();
-        if let Err(error) = self.producer().await {
+        if let Err(error) = self.publisher.open().await {
             self.failed(&error);
             self.pending = batch;
             return self.pause().await;
@@ -632,12 +626,16 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         self.time("kafka", started, self.clock.elapsed());
         match ending {
             Ending::Done { disturbed } => {
-                self.disturbed = disturbed && !Bug::ProducerKeptAfterAbort.alive();
+                if disturbed && !Bug::ProducerKeptAfterAbort.alive() {
+                    self.drop_producer().await;
+                }
                 true
             }
             Ending::Aborted { refused, error } => {
                 self.failed(&error);
-                self.disturbed = !Bug::ProducerKeptAfterAbort.alive();
+                if !Bug::ProducerKeptAfterAbort.alive() {
+                    self.drop_producer().await;
+                }
                 if refused {
                     self.refused = Some(metadata.clone());
                 }
@@ -647,7 +645,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             Ending::Unknown(_) if Bug::ProducerKeptAfterUnknown.alive() => true,
             Ending::Unknown(error) => {
                 self.failed(&error);
-                self.disturbed = true;
+                self.drop_producer().await;
                 self.disturb(partitions, Cause::Unknown);
                 false
             }

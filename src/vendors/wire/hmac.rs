@@ -1,1 +1,151 @@
-//! To be written.
+//! Signature recipes: HMAC-SHA256 over the exact bytes, compared in constant time.
+//!
+//! Every vendor signs with the same function and differs in what stands before the body (a
+//! timestamp, a dot) and in the text that the digest is written as. So a recipe is a list of parts,
+//! which are fed one after the other and never joined (a 10 MB body is not copied), and a form of
+//! text. The given text is decoded strictly first; that takes a time that depends on the sender's
+//! own text only. The digests are then compared as `aws_lc_rs::hmac::verify` compares them; it
+//! takes one slice, so its two steps stand here one by one.
+//!
+//! `sign_…` is the other direction: for simulated traffic and for tests, where we are the vendor.
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// A SHA-256 digest, bytes.
+const DIGEST_BYTES: usize = 32;
+
+/// Whether this hex text, in either case, is the HMAC-SHA256 of these parts under this key.
+///
+/// An empty key verifies nothing: a secret that was never set must not let everybody in.
+#[must_use]
+pub fn hex_over(parts: &[&[u8]], key: &[u8], given_hex: &str) -> bool {
+    let mut given = [0; DIGEST_BYTES];
+    hex::decode_to_slice(given_hex, &mut given).is_ok() && verify(parts, key, &given)
+}
+
+/// Whether this base64 text (standard alphabet, padded) is the HMAC-SHA256 of these parts under
+/// this key.
+///
+/// An empty key verifies nothing, as in [`hex_over`].
+#[must_use]
+pub fn base64_over(parts: &[&[u8]], key: &[u8], given_base64: &str) -> bool {
+    STANDARD.decode(given_base64).is_ok_and(|given| verify(parts, key, &given))
+}
+
+/// The HMAC-SHA256 of these parts under this key, lower-case hex.
+#[must_use]
+pub fn sign_hex(parts: &[&[u8]], key: &[u8]) -> String {
+    hex::encode(sign(parts, key))
+}
+
+/// The HMAC-SHA256 of these parts under this key, standard base64 with padding.
+#[must_use]
+pub fn sign_base64(parts: &[&[u8]], key: &[u8]) -> String {
+    STANDARD.encode(sign(parts, key))
+}
+
+fn sign(parts: &[&[u8]], key: &[u8]) -> hmac::Tag {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+    let mut context = hmac::Context::with_key(&key);
+    for part in parts {
+        context.update(part);
+    }
+    context.sign()
+}
+
+/// Constant-time in the digest. No truncated digests: a length is not a secret, and is looked at
+/// first.
+fn verify(parts: &[&[u8]], key: &[u8], given: &[u8]) -> bool {
+    if key.is_empty() || given.len() != DIGEST_BYTES {
+        return false;
+    }
+    aws_lc_rs::constant_time::verify_slices_are_equal(sign(parts, key).as_ref(), given).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &[u8] = b"not-a-secret-test-key";
+    const OURA: &[u8] = concat!(
+        r#"{"event_type":"update","data_type":"sleep","#,
+        r#""object_id":"7d1c0a52-5b1e-4f0e-9a60-2f6d1d5a9b11","#,
+        r#""event_time":"2026-03-29T06:41:12+00:00","user_id":"u-4f2c81"}"#,
+    )
+    .as_bytes();
+    const WHOOP: &[u8] = concat!(
+        r#"{"user_id":481516,"id":"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77","#,
+        r#""type":"recovery.updated","trace_id":"5f0c2a11-7d34-4d0a-9a53-0d8e6b1f9c20"}"#,
+    )
+    .as_bytes();
+    const TERRA: &[u8] = br#"{"type":"daily","user":{"user_id":"5a3d0e6b"},"data":[]}"#;
+    const POLAR: &[u8] = concat!(
+        r#"{"event":"SLEEP","user_id":62713944,"date":"2026-03-29","#,
+        r#""timestamp":"2026-03-29T06:12:41Z","#,
+        r#""url":"https://www.polaraccesslink.com/v3/users/sleep/2026-03-29"}"#,
+    )
+    .as_bytes();
+
+    const OURA_SAYS: &str = "8F7EEA16285F5EB13CF8F9DE3FB3333BB41AD7FD76EF3623EAFD05F5FE99BAE1";
+    const WHOOP_SAYS: &str = "YkdPmvWsym13R6xgYvzba3OsC4tUUb5Z6FbNUI1zIvA=";
+    const TERRA_SAYS: &str = "e32b8871786ce539958ed3ce23da4faf76a7fafd22e850d548027e41291d280a";
+    const POLAR_SAYS: &str = "b680ddf10776ec2bba6340ed9f94e16fe7c5f732ec5e5cda135ff862d8409c2b";
+
+    #[test]
+    fn the_golden_vectors_hold() {
+        assert_eq!([OURA.len(), WHOOP.len(), TERRA.len(), POLAR.len()], [156, 138, 56, 157]);
+        assert!(hex_over(&[b"1774766472", OURA], KEY, OURA_SAYS));
+        assert!(hex_over(&[b"1774766472", OURA], KEY, &OURA_SAYS.to_lowercase()));
+        assert!(base64_over(&[b"1774766691903", WHOOP], KEY, WHOOP_SAYS));
+        assert!(hex_over(&[b"1774766800", b".", TERRA], KEY, TERRA_SAYS));
+        assert!(hex_over(&[POLAR], KEY, POLAR_SAYS));
+        // Withings signs our calls to it the same way.
+        let call: &[u8] = b"getnonce,client-1,1774766800";
+        let says = "cf81c07788898800d8868618ba292f0576cf01b365e42e88681e7bfda3898cf5";
+        assert_eq!(sign_hex(&[call], KEY), says);
+        // HealthKit is ours: the recipe is Terra's, the key is the connection's token.
+        let healthkit = sign_hex(&[b"1774766800", b".", TERRA], KEY);
+        assert_eq!(healthkit, TERRA_SAYS);
+    }
+
+    #[test]
+    fn what_signs_is_what_verifies() {
+        assert_eq!(sign_hex(&[b"1774766472", OURA], KEY).to_uppercase(), OURA_SAYS);
+        assert_eq!(sign_base64(&[b"1774766691903", WHOOP], KEY), WHOOP_SAYS);
+        assert_eq!(sign_hex(&[b"17747", b"66472", OURA], KEY).to_uppercase(), OURA_SAYS);
+    }
+
+    #[test]
+    fn a_flipped_bit_a_newline_or_a_neighbours_scheme_fails() {
+        for at in [0, 17, TERRA.len() - 1] {
+            let mut bent = TERRA.to_vec();
+            bent[at] ^= 1;
+            assert!(!hex_over(&[b"1774766800", b".", &bent], KEY, TERRA_SAYS));
+        }
+        let newline = [TERRA, b"\n"].concat();
+        assert!(!hex_over(&[b"1774766800", b".", &newline], KEY, TERRA_SAYS));
+        assert!(!hex_over(&[b"1774766800", TERRA], KEY, TERRA_SAYS), "Oura's scheme");
+        assert!(!hex_over(&[b"1774766801", b".", TERRA], KEY, TERRA_SAYS));
+        assert!(!hex_over(&[b"1774766800", b".", TERRA], b"another key", TERRA_SAYS));
+        assert!(!base64_over(&[b"1774766472", OURA], KEY, OURA_SAYS));
+        assert!(!hex_over(&[b"1774766691903", WHOOP], KEY, WHOOP_SAYS));
+    }
+
+    #[test]
+    fn a_text_that_is_no_digest_fails() {
+        for given in ["", "e3", TERRA_SAYS.trim_end_matches("0a"), &format!("{TERRA_SAYS}0a"), "zz"]
+        {
+            assert!(!hex_over(&[b"1774766800", b".", TERRA], KEY, given), "{given}");
+        }
+        for given in ["", "YkdP", WHOOP_SAYS.trim_end_matches('='), &format!(" {WHOOP_SAYS}")] {
+            assert!(!base64_over(&[b"1774766691903", WHOOP], KEY, given), "{given}");
+        }
+    }
+
+    #[test]
+    fn an_empty_key_verifies_nothing() {
+        assert!(!hex_over(&[TERRA], b"", &sign_hex(&[TERRA], b"")));
+    }
+}

@@ -1,0 +1,60 @@
+# Every target is one line: the logic is in the program, its tests and helm/local/.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+BIN := $(or $(CARGO_TARGET_DIR),target)/ci/biometric-bridge
+
+.PHONY: help run test it live planted sim golden lint fmt doc deny build up down status reset clean
+
+help: ## Print this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+run: ## The main job, watched live: stack, topics, schemas, ingress and pipeline, signed traffic (RATE=100 SECONDS=0)
+	@helm/local/run
+
+test: ## All tests: lints, the suite without infrastructure, planted bugs, the live suite on the local stack
+	@tests/all
+
+it: ## The suite without infrastructure
+	@cargo test --lib --test it
+
+live: build up ## The live suite, on the local stack
+	@cargo test --profile ci --features live --test live -- --test-threads=1
+
+planted: ## Plant every bug, one at a time, and print caught or missed
+	@tests/planted
+
+sim: ## Random walks of the driver for longer (SIM_ROUNDS=20000, SEED=n replays one)
+	@SIM_ROUNDS=$${SIM_ROUNDS:-20000} cargo test --test it -- interleave --nocapture
+
+golden: ## Rewrite the golden files; read the difference before you commit it
+	@UPDATE_GOLDEN=1 cargo test --test it
+
+lint: ## Format and lints, as CI has them
+	@cargo fmt --check && cargo clippy --all-targets --features live,planted -- -D warnings
+
+fmt: ## Format
+	@cargo fmt
+
+doc: ## The documentation, broken links refused
+	@RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+deny: ## Licences, bans and sources of dependencies (needs cargo-deny)
+	@cargo deny --offline check licenses bans sources
+
+build: ## The program, optimised, without the long link
+	@cargo build --profile ci
+
+up: ## Start Kafka, the registry, Postgres and Redis on loopback, or use what answers there
+	@helm/local/stack up
+
+down: ## Stop what `make up` started; data stays
+	@helm/local/stack down
+
+status: ## What of the stack answers, and who started it
+	@helm/local/stack status
+
+reset: ## Stop, and delete the stack's data
+	@helm/local/stack reset
+
+clean: ## Delete what was built
+	@cargo clean

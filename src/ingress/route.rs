@@ -1,0 +1,227 @@
+//! Method, path and form of a request: what is refused before a byte of the body is read. Pure.
+
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+
+use crate::error::Kind;
+use crate::ingress::reply::Refusal;
+use crate::ingress::{Keys, VendorKeys};
+use crate::vendors::{Vendor, find};
+
+/// The longest query of a handshake, bytes.
+const QUERY_BYTES_MAX: usize = 2_048;
+/// The most parameters of a handshake.
+const PARAMETERS_MAX: usize = 16;
+
+/// A vendor that is served here, and its secrets.
+#[derive(Clone, Copy)]
+pub(super) struct Served<'a> {
+    pub(super) vendor: &'static dyn Vendor,
+    pub(super) keys: &'a VendorKeys,
+}
+
+/// The vendor of a path, if it is a path of ours.
+///
+/// The path is compared as it came: a percent sign, a second slash or a trailing one is another path.
+pub(super) fn vendor<'a>(path: &str, keys: &'a Keys) -> Result<Served<'a>, Refusal> {
+    let name = path
+        .strip_prefix("/webhooks/")
+        .or_else(|| path.strip_prefix("/webhook/"))
+        .filter(|name| !name.contains('/'))
+        .ok_or(Refusal::NotFound(Kind::RequestRefused))?;
+    find(name)
+        .zip(keys.vendors.get(name))
+        .map(|(vendor, keys)| Served { vendor, keys })
+        .ok_or(Refusal::NotFound(Kind::UnknownVendor))
+}
+
+/// What a request to a vendor's path wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A delivery: its body is to be read.
+    Delivery,
+    /// A handshake, answered with this text.
+    Handshake(String),
+}
+
+/// What is asked, by method, query and headers.
+pub(super) fn asked(head: &Parts, served: Served<'_>) -> Result<Asked, Refusal> {
+    let secrets = served.keys.lend();
+    let handshake = |query: &[(String, String)]| served.vendor.handshake(query, &secrets);
+    match head.method {
+        Method::POST if head.uri.query().is_some() => {
+            // A vendor's user or token in a query would stand in every proxy's log; no vendor of ours has one.
+            Err(Refusal::NotFound(Kind::RequestRefused))
+        }
+        Method::POST => form(&head.headers, served.vendor).map(|()| Asked::Delivery),
+        Method::GET | Method::HEAD => {
+            match handshake(&parameters(head.uri.query().unwrap_or_default())) {
+                Some(Ok(text)) => Ok(Asked::Handshake(text)),
+                Some(Err(kind)) => Err(Refusal::Signature(kind)),
+                None => Err(Refusal::Method("POST")),
+            }
+        }
+        _ if handshake(&[]).is_some() => Err(Refusal::Method("GET, HEAD, POST")),
+        _ => Err(Refusal::Method("POST")),
+    }
+}
+
+/// Whether the body comes as this vendor's contract has it.
+fn form(headers: &HeaderMap, vendor: &dyn Vendor) -> Result<(), Refusal> {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let plain = match (encodings.next(), encodings.next()) {
+        (None, _) => true,
+        (Some(one), None) => {
+            one.as_bytes().eq_ignore_ascii_case(b"identity")
+                || (vendor.takes_gzip() && one.as_bytes().eq_ignore_ascii_case(b"gzip"))
+        }
+        (Some(_), Some(_)) => false,
+    };
+    // hyper reads any list that ends in `chunked`; a body that is compressed underneath is encoded all the same.
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let framed = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !plain || !framed {
+        return Err(Refusal::Encoding);
+    }
+    let told = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    let length = told.and_then(|length| length.parse::<usize>().ok());
+    match length {
+        Some(length) if length > vendor.body_bytes_max() => Err(Refusal::TooLarge),
+        None if told.is_some() => Err(Refusal::TooLarge),
+        _ => Ok(()),
+    }
+}
+
+/// The parameters of a query, unescaped; a query that is too long has none.
+fn parameters(query: &str) -> Vec<(String, String)> {
+    if query.len() > QUERY_BYTES_MAX {
+        return Vec::new();
+    }
+    query
+        .split('&')
+        .filter(|part| !part.is_empty())
+        .take(PARAMETERS_MAX)
+        .filter_map(|part| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            Some((unescaped(name)?, unescaped(value)?))
+        })
+        .collect()
+}
+
+/// `%41` and `+` as a form has them; absent where it is no text.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        bytes.push(match first {
+            b'+' => b' ',
+            b'%' => {
+                let (digits, after) = rest.split_first_chunk::<2>()?;
+                rest = after;
+                *hex::decode(digits).ok()?.first()?
+            }
+            other => *other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use http::Request;
+
+    use super::*;
+
+    fn keys() -> Keys {
+        let both = VendorKeys {
+            signing: vec!["not-a-secret-test-key".into()],
+            handshake: Some("not-a-secret-token".into()),
+        };
+        Keys {
+            pseudonym: "not-a-secret-pseudonym-key".into(),
+            vendors: BTreeMap::from([
+                ("oura".to_owned(), both.clone()),
+                ("whoop".to_owned(), both),
+            ]),
+        }
+    }
+
+    fn ask(method: &str, to: &str, headers: &[(&str, &str)]) -> Result<Asked, Refusal> {
+        let mut request = Request::builder().method(method).uri(to);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).expect("a request").into_parts();
+        let keys = keys();
+        asked(&head, vendor(head.uri.path(), &keys)?)
+    }
+
+    #[test]
+    fn a_path_is_ours_as_it_stands_or_not_at_all() {
+        for path in ["/webhooks/oura", "/webhook/oura"] {
+            assert_eq!(ask("POST", path, &[]), Ok(Asked::Delivery), "{path}");
+        }
+        let wrong = Err(Refusal::NotFound(Kind::RequestRefused));
+        for path in ["/", "/webhooks", "/webhooks/oura/", "/webhooks/oura/x", "//webhooks/oura"] {
+            assert_eq!(ask("POST", path, &[]), wrong, "{path}");
+        }
+        assert_eq!(ask("POST", "/webhooks/oura?user=u-4f2c81", &[]), wrong, "nothing in a query");
+        let unknown = Err(Refusal::NotFound(Kind::UnknownVendor));
+        for path in ["/webhooks/", "/webhooks/Oura", "/webhooks/%6fura", "/webhooks/nobody"] {
+            assert_eq!(ask("POST", path, &[]), unknown, "{path}");
+        }
+        assert_eq!(vendor("/webhooks/oura", &keys()).map(|_| ()), Ok(()));
+        let none = Keys { vendors: BTreeMap::new(), ..keys() };
+        assert_eq!(vendor("/webhooks/oura", &none).map(|_| ()), unknown.map(|_: Asked| ()));
+    }
+
+    #[test]
+    fn a_method_is_the_vendors() {
+        for method in ["PUT", "DELETE", "OPTIONS", "PATCH", "BREW"] {
+            assert_eq!(ask(method, "/webhooks/whoop", &[]), Err(Refusal::Method("POST")));
+            assert_eq!(ask(method, "/webhooks/oura", &[]), Err(Refusal::Method("GET, HEAD, POST")));
+        }
+        for method in ["GET", "HEAD"] {
+            assert_eq!(ask(method, "/webhooks/whoop", &[]), Err(Refusal::Method("POST")));
+        }
+    }
+
+    #[test]
+    fn an_encoding_is_the_contracts() {
+        for fine in ["identity", "Identity"] {
+            let told = [("content-encoding", fine)];
+            assert_eq!(ask("POST", "/webhooks/whoop", &told), Ok(Asked::Delivery));
+        }
+        for bad in ["gzip", "br", "identity, gzip", ""] {
+            let told = [("content-encoding", bad)];
+            assert_eq!(ask("POST", "/webhooks/whoop", &told), Err(Refusal::Encoding), "{bad}");
+        }
+        let twice = [("content-encoding", "identity"), ("content-encoding", "gzip")];
+        assert_eq!(ask("POST", "/webhooks/whoop", &twice), Err(Refusal::Encoding));
+        let under = [("transfer-encoding", "gzip, chunked")];
+        assert_eq!(ask("POST", "/webhooks/whoop", &under), Err(Refusal::Encoding));
+        let chunked = [("transfer-encoding", "chunked")];
+        assert_eq!(ask("POST", "/webhooks/whoop", &chunked), Ok(Asked::Delivery));
+    }
+
+    #[test]
+    fn a_length_is_believed_where_it_is_too_much() {
+        let long = |length: &str| ask("POST", "/webhooks/whoop", &[("content-length", length)]);
+        assert_eq!(long("1048576"), Ok(Asked::Delivery));
+        assert_eq!(long("1048577"), Err(Refusal::TooLarge));
+        assert_eq!(long("18446744073709551616"), Err(Refusal::TooLarge));
+    }
+
+    #[test]
+    fn a_query_is_unescaped_once_and_bounded() {
+        assert_eq!(
+            parameters("a=%41%2b+b&&c&bad=%zz&cut=%4"),
+            [("a".to_owned(), "A+ b".to_owned()), ("c".to_owned(), String::new())]
+        );
+        assert!(parameters(&"a=b&".repeat(600)).is_empty());
+        assert_eq!(parameters(&"a=b&".repeat(100)).len(), PARAMETERS_MAX);
+    }
+}

@@ -1,0 +1,146 @@
+//! New, revised, duplicate or superseded: where a record stands among the revisions of its id.
+//!
+//! Records of one id stand in one total order, by their place. By arrival alone a re-send would resurrect what was
+//! deleted (`exactly_once.md` §2, i), and "compare versions where both have one" is not transitive.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use crate::model::event::{NormalisedRecord, Op, Reading};
+use crate::model::id::{ContentHash, Place};
+use crate::model::state::{Bucket, Current};
+use crate::model::time::Micros;
+
+/// A vendor's version that lies further after the receipt than this is not believed (`design.md` §5).
+pub const VERSION_AHEAD_MAX_US: Micros = 15 * 60 * 1_000_000;
+
+/// Where a record stands in the order of its id.
+#[must_use]
+pub fn place(record: &NormalisedRecord) -> Place {
+    let latest = record.received_at.saturating_add(VERSION_AHEAD_MAX_US);
+    Place {
+        at_us: record.version.filter(|at| *at <= latest).unwrap_or(record.received_at),
+        source: record.source,
+        normaliser: record.normaliser,
+    }
+}
+
+/// What a record is to the revisions of its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revised {
+    /// The next revision: 1 where there was none.
+    Next(i32),
+    /// It says what this revision says; where `moves`, that revision's place moves up to it.
+    Duplicate {
+        /// The latest revision.
+        revision: i32,
+        /// Whether the record stands above it: or a late record from between would win.
+        moves: bool,
+    },
+    /// This later revision stands above it.
+    Superseded(i32),
+}
+
+/// The rule of *replace* (`design.md` §5).
+#[must_use]
+pub fn revise(current: Option<&Current>, place: Place, op: Op, hash: ContentHash) -> Revised {
+    let Some(current) = current else { return Revised::Next(1) };
+    let revision = current.revision;
+    let same = current.op == op && current.hash == hash;
+    if same && current.place.source == place.source {
+        // A re-send or a replay of itself; a newer normaliser that says the same stands above it.
+        return Revised::Duplicate { revision, moves: place > current.place };
+    }
+    if place < current.place {
+        return Revised::Superseded(revision);
+    }
+    if same {
+        return Revised::Duplicate { revision, moves: true };
+    }
+    Revised::Next(revision + 1)
+}
+
+/// Takes samples into a bucket: gives those that are new and there. A sample whose deletion came first is marked
+/// at once and is no longer waited for.
+pub fn gather(
+    bucket: &mut Bucket,
+    waiting: &mut BTreeSet<Uuid>,
+    readings: Vec<Reading>,
+) -> Vec<Reading> {
+    let mut added = Vec::new();
+    for reading in readings {
+        let Some(id) = sample_id(&reading) else { continue };
+        if bucket.samples.contains_key(&id) {
+            continue;
+        }
+        let gone = waiting.remove(&id);
+        bucket.samples.insert(id, gone);
+        if !gone {
+            added.push(reading);
+        }
+    }
+    added
+}
+
+/// The bucket that holds a sample, the newest day first: in every batching the same one.
+#[must_use]
+pub fn holder<'a>(buckets: impl Iterator<Item = &'a Bucket>, id: &Uuid) -> Option<&'a Bucket> {
+    buckets
+        .filter(|bucket| bucket.samples.contains_key(id))
+        .max_by_key(|bucket| (bucket.day, bucket.event_id))
+}
+
+/// Sample ids of text, in order; what is no id is left out, because normalise writes none.
+#[must_use]
+pub fn sample_ids(texts: &[String]) -> BTreeSet<Uuid> {
+    texts.iter().filter_map(|text| Uuid::parse_str(text).ok()).collect()
+}
+
+/// A reading's sample id.
+#[must_use]
+pub fn sample_id(reading: &Reading) -> Option<Uuid> {
+    reading.sample_id.as_deref().and_then(|text| Uuid::parse_str(text).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::contract::Topic;
+    use crate::model::id::Source;
+
+    fn at(at_us: i64, offset: i64) -> Place {
+        let source = Source { topic: Topic::RawWebhooks, partition: 0, offset, index: 0 };
+        Place { at_us, source, normaliser: 1 }
+    }
+
+    fn hash(byte: u8) -> ContentHash {
+        ContentHash([byte; 16])
+    }
+
+    fn current(place: Place, byte: u8) -> Current {
+        Current { revision: 3, place, op: Op::Upsert, hash: hash(byte) }
+    }
+
+    #[test]
+    fn the_table() {
+        let now = current(at(10, 5), 1);
+        let put = |place, byte| revise(Some(&now), place, Op::Upsert, hash(byte));
+        assert_eq!(revise(None, at(1, 1), Op::Delete, hash(1)), Revised::Next(1));
+        assert_eq!(put(at(9, 9), 2), Revised::Superseded(3));
+        assert_eq!(put(at(9, 9), 1), Revised::Superseded(3));
+        assert_eq!(put(at(11, 9), 1), Revised::Duplicate { revision: 3, moves: true });
+        assert_eq!(put(at(10, 5), 1), Revised::Duplicate { revision: 3, moves: false });
+        assert_eq!(put(at(11, 9), 2), Revised::Next(4));
+        assert_eq!(put(at(10, 5), 2), Revised::Next(4), "a repaired normaliser");
+        let gone = revise(Some(&now), at(11, 9), Op::Delete, hash(1));
+        assert_eq!(gone, Revised::Next(4), "a tombstone is a change");
+    }
+
+    #[test]
+    fn an_old_binary_does_not_flip_content_back() {
+        let repaired = Place { normaliser: 2, ..at(10, 5) };
+        let now = current(repaired, 2);
+        assert_eq!(revise(Some(&now), at(10, 5), Op::Upsert, hash(1)), Revised::Superseded(3));
+    }
+}
