@@ -1,5 +1,7 @@
 //! What the adapters of Kafka promise beyond the laws: bounds, deadlines, latency, operators' commands.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics fails, which is what it is for")]
+
 use std::time::{Duration, Instant};
 
 use biometric_bridge::commands::{schemas, topics};
@@ -84,7 +86,7 @@ async fn a_transactions_marker_is_no_record() {
 async fn a_large_record_passes_whole() {
     let live = Live::new("large", CLASSIC).await;
     let sending = Sending::start(&live.settings, "test").unwrap();
-    let value: Vec<u8> = (0..15_u32 << 20).map(|at| (at % 251) as u8).collect();
+    let value: Vec<u8> = (0..=250_u8).cycle().take(15 << 20).collect();
     let large = record(Topic::NormalisedRecords, "u1", value);
     let at = sending.send(large.clone()).await.unwrap();
     let mut log = live.member();
