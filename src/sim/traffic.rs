@@ -249,7 +249,11 @@ impl Traffic {
         }
         if within(shares.bad_signatures) {
             let mut sent = self.fresh(now_us);
-            sent.body.push(b' ');
+            let signed = |name: &str| matches!(name, "x-terra-signature" | "authorization");
+            for (_, value) in sent.headers.iter_mut().filter(|(name, _)| signed(name)) {
+                let last = value.pop();
+                value.push(if last == Some('0') { '1' } else { '0' });
+            }
             return Sent { sort: Sort::BadSignature, ..sent };
         }
         let sent = self.fresh(now_us);
