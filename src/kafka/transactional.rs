@@ -5,7 +5,7 @@
 //! when every acknowledgement is in *and* the library's queues are empty. Calls block, so each runs on a blocking
 //! thread under a watchdog of ours: `send_offsets_to_transaction` has a path on which the library never looks at its
 //! deadline. And a revoke that waited in vain must be sure that no EndTxn can follow: every EndTxn passes a
-//! [`Gate`] that can be shut from the poll thread.
+//! gate that can be shut from the poll thread.
 
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -470,7 +470,7 @@ impl Publisher for Transactional {
         }
     }
 
-    /// Judged by the producer's whole life: see [`super::watch`].
+    /// Judged by the producer's whole life: see `watch.rs`.
     fn disturbed(&self) -> bool {
         self.cell.get().is_none_or(|handle| handle.disturbed())
     }
