@@ -50,7 +50,6 @@ pub fn run(cli: &Cli) -> u8 {
 }
 
 fn load(cli: &Cli) -> std::result::Result<Config, Vec<Problem>> {
-    #[expect(clippy::disallowed_methods, reason = "the environment is read here, once")]
     let environment = std::env::vars();
     config::load(cli.config.as_deref(), environment)
 }

@@ -635,9 +635,14 @@ impl Driver {
             }
             client.news |= ticked != Ticked::Quiet;
             if ticked != Ticked::Quiet || !before.same(&after) {
-                let owned: Vec<String> = client.seat.owned().iter().map(|owned| {
-                    format!("{}{}", owned.partition, if owned.revoking { "!" } else { "" })
-                }).collect();
+                let owned: Vec<String> = client
+                    .seat
+                    .owned()
+                    .iter()
+                    .map(|owned| {
+                        format!("{}{}", owned.partition, if owned.revoking { "!" } else { "" })
+                    })
+                    .collect();
                 let name = (after.generation, after.member);
                 world.note(format!("{slot} tick {ticked:?} {name:?} owns {owned:?}"));
             }

@@ -201,9 +201,8 @@ impl Group {
 
     /// Takes out whoever was not seen for a session.
     pub(super) fn expire(&mut self, now: Duration) {
-        let over = |(id, member): (&String, &Member)| {
-            (member.seen + SESSION <= now).then(|| id.clone())
-        };
+        let over =
+            |(id, member): (&String, &Member)| (member.seen + SESSION <= now).then(|| id.clone());
         for member in self.members.iter().filter_map(over).collect::<Vec<_>>() {
             self.remove(&member);
         }

@@ -64,7 +64,9 @@ impl Report {
             ("Postgres and topic differ", &self.apart),
             ("unexplained", &self.unexplained),
         ];
-        kinds.into_iter().flat_map(|(kind, lines)| lines.iter().map(move |line| (kind, line.as_str())))
+        kinds
+            .into_iter()
+            .flat_map(|(kind, lines)| lines.iter().map(move |line| (kind, line.as_str())))
     }
 }
 
