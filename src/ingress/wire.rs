@@ -16,8 +16,8 @@ use tokio::time::Sleep;
 
 /// How long a close lets the peer finish what it is sending.
 const LINGER: Duration = Duration::from_secs(1);
-/// The most that is read then, and thrown away.
-const LINGER_BYTES_MAX: usize = 512 * 1024;
+/// The most that is read then, and thrown away: more than any vendor's cap, or its 413 would be lost.
+const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A stream with deadlines for its writes and its close.
 pub(super) struct Wire<S> {
@@ -95,7 +95,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let lingering = match &mut this.lingering {
             Some(lingering) => lingering,
             None => {
-                ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                if ready!(Pin::new(&mut this.stream).poll_shutdown(context)).is_err() {
+                    // The peer is gone already, which is what a close is for.
+                    return Poll::Ready(Ok(()));
+                }
                 this.lingering.insert(Box::pin(tokio::time::sleep(LINGER)))
             }
         };
@@ -105,9 +108,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
                 return Poll::Ready(Ok(()));
             }
             let mut buffer = ReadBuf::new(&mut scrap);
-            ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer))?;
+            let read = ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer));
             this.lingered_bytes += buffer.filled().len();
-            if buffer.filled().is_empty() || this.lingered_bytes > LINGER_BYTES_MAX {
+            let ended = read.is_err() || buffer.filled().is_empty();
+            if ended || this.lingered_bytes > LINGER_BYTES_MAX {
                 return Poll::Ready(Ok(()));
             }
         }

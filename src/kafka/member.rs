@@ -121,12 +121,11 @@ pub(super) fn send_offsets<C: ProducerContext>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kafka::settings::OutOfRange;
     use crate::kafka::settings::tests::local;
 
     #[test]
     fn who_has_not_joined_is_nobody() {
-        let config = local(|_| {}).member("g", OutOfRange::Recover).unwrap();
+        let config = local(|_| {}).member("g").unwrap();
         let consumer: BaseConsumer = config.create().unwrap();
         let metadata = take(&consumer);
         assert!(!metadata.is_member());

@@ -131,6 +131,10 @@ pub mod flag {
     pub const CLOCK_SKEW: &str = "clock_skew";
     /// Start and end have different offsets (travel, or a change to or from summer time).
     pub const OFFSET_CHANGE: &str = "offset_change";
+    /// Local times without an offset: days are right, instants are not known. The content has no
+    /// start and no end; readings stand at the local time as if it were UTC, up to 14 h off, so
+    /// that their order and lengths live.
+    pub const FLOATING_TIME: &str = "floating_time";
 }
 
 /// One measured (or reported) value.

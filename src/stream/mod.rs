@@ -43,6 +43,12 @@ pub struct Metadata {
     pub native: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+impl std::fmt::Debug for Metadata {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}@{}", self.member, self.generation)
+    }
+}
+
 impl Metadata {
     /// Whether it is a member's. The broker takes other metadata unchecked (H6), so we must not send it.
     #[must_use]
@@ -305,6 +311,8 @@ pub struct Relayed {
 
 /// Normalise, as the engine is given it. Times of dead letters (`now_us`) come in from the caller's clock.
 pub trait Converter {
+    /// Under which vendor's name a record is counted: a closed set.
+    fn vendor(&self, record: &Record) -> &'static str;
     /// Batch → the vendor users whose connections must be known.
     fn users(&self, batch: &[Record]) -> Vec<VendorUser>;
     /// Batch and connections → what is written and sent.

@@ -1,1 +1,773 @@
-//! To be written.
+//! The door over a real socket, with a log in memory behind it: what a sender can see, and what then is stored.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::as_conversions,
+    reason = "what a test cannot go on without ends it"
+)]
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use biometric_bridge::error::{Error, Kind, Result};
+use biometric_bridge::ingress::{Drained, Keys, Settings, VendorKeys, serve};
+use biometric_bridge::model::contract::{Topic, header};
+use biometric_bridge::model::id::{PseudonymKey, sha256_hex};
+use biometric_bridge::model::record::OutRecord;
+use biometric_bridge::model::state::Coordinates;
+use biometric_bridge::stream::Sender;
+use biometric_bridge::stream::clock::{Stopwatch, now_us};
+use biometric_bridge::telemetry::metrics::Metrics;
+use biometric_bridge::vendors;
+use biometric_bridge::vendors::wire::hmac::{sign_base64, sign_hex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const KEY: &str = "not-a-secret-test-key";
+pub(crate) const TOKEN: &str = "not-a-secret-token";
+const PSEUDONYM_KEY: &str = "not-a-secret-pseudonym-key";
+const OURA: &[u8] =
+    br#"{"event_type":"update","data_type":"sleep","object_id":"7d1c0a52","user_id":"u-4f2c81"}"#;
+const WHOOP: &[u8] =
+    br#"{"user_id":481516,"id":"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77","type":"sleep.updated"}"#;
+const MIB: usize = 1024 * 1024;
+
+/// How the log behaves, until it is told otherwise.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Mood {
+    Acks,
+    AcksLate,
+    Withholds,
+    IsDown,
+    IsFull,
+}
+
+/// A log in memory: it has what it has acknowledged.
+pub(crate) struct Log {
+    mood: AtomicU8,
+    records: Mutex<Vec<OutRecord>>,
+}
+
+impl Log {
+    pub(crate) fn is(&self, mood: Mood) {
+        self.mood.store(mood as u8, Ordering::SeqCst);
+    }
+
+    pub(crate) fn records(&self) -> Vec<OutRecord> {
+        self.records.lock().expect("not poisoned").clone()
+    }
+
+    fn mood(&self) -> Mood {
+        let all = [Mood::Acks, Mood::AcksLate, Mood::Withholds, Mood::IsDown, Mood::IsFull];
+        all[usize::from(self.mood.load(Ordering::SeqCst))]
+    }
+}
+
+impl Sender for Log {
+    async fn send(&self, record: OutRecord) -> Result<Coordinates> {
+        match self.mood() {
+            Mood::Acks => {}
+            Mood::AcksLate => tokio::time::sleep(Duration::from_millis(200)).await,
+            Mood::Withholds => pending().await,
+            Mood::IsDown => return Err(Error::new(Kind::BrokerUnavailable, "produce", "-195")),
+            Mood::IsFull => return Err(Error::new(Kind::Overloaded, "produce", "-184")),
+        }
+        let mut records = self.records.lock().expect("not poisoned");
+        records.push(record);
+        let offset = i64::try_from(records.len()).expect("few") - 1;
+        Ok(Coordinates { topic: Topic::RawWebhooks, partition: 0, offset })
+    }
+}
+
+/// Deadlines that a test can wait for.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        permits: 100,
+        permit_wait_ms_max: 400,
+        ack_ms_max: 500,
+        head_ms_max: 300,
+        head_bytes_max: 16_384,
+        body_ms_max: 400,
+        body_bytes_in_flight_max: 32 * MIB,
+        answer_ms_max: 1_000,
+        connections_max: 1_000,
+        connections_per_peer_max: 1_000,
+        drain_ms_max: 2_000,
+        retry_after_s: 7,
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) at: SocketAddr,
+    pub(crate) log: Arc<Log>,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: CancellationToken,
+    served: JoinHandle<Drained>,
+}
+
+pub(crate) async fn world(settings: Settings) -> World {
+    let both =
+        VendorKeys { signing: vec!["the-next".into(), KEY.into()], handshake: Some(TOKEN.into()) };
+    let vendors: BTreeMap<_, _> =
+        vendors::ALL.iter().map(|vendor| (vendor.name().to_owned(), both.clone())).collect();
+    let keys = Keys { pseudonym: PSEUDONYM_KEY.into(), vendors };
+    assert_eq!((settings.problems(), keys.problems()), (vec![], vec![]));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let at = listener.local_addr().expect("an address");
+    let log = Arc::new(Log { mood: AtomicU8::new(0), records: Mutex::default() });
+    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+    let served = tokio::spawn(serve(
+        settings,
+        keys,
+        Arc::clone(&log),
+        metrics.clone(),
+        listener,
+        stop.clone(),
+    ));
+    World { at, log, metrics, stop, served }
+}
+
+impl World {
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.at).await.expect("connected")
+    }
+
+    /// One request on a connection of its own, and its answer.
+    pub(crate) async fn call(&self, request: &[u8]) -> Answer {
+        let mut stream = self.connect().await;
+        stream.write_all(request).await.expect("written");
+        answer(&mut stream).await.expect("an answer")
+    }
+
+    fn errors(&self, kind: &str) -> u64 {
+        self.metrics.errors.with_label_values(&[kind]).get()
+    }
+
+    /// Waits until nothing is in flight any more.
+    async fn settle(&self) {
+        self.until(|metrics| {
+            let requests = metrics.permits_in_use.get() + metrics.permits_waiting.get();
+            requests + metrics.body_bytes.get() + metrics.connections.get() == 0
+        })
+        .await;
+    }
+
+    /// Waits until the metrics say so.
+    async fn until(&self, so: impl Fn(&Metrics) -> bool) {
+        let watch = Stopwatch::start();
+        while !so(&self.metrics) {
+            assert!(watch.seconds() < 3.0, "it does not come to this: {}", self.metrics.text());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    fn has(&self, line: &str) -> bool {
+        self.head.lines().any(|known| known == line)
+    }
+}
+
+/// Reads one answer; absent where the connection ends without one.
+pub(crate) async fn answer(stream: &mut TcpStream) -> Option<Answer> {
+    let mut read = Vec::new();
+    let head_end = loop {
+        if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+            break at;
+        }
+        let mut byte = [0];
+        if stream.read(&mut byte).await.ok()? == 0 {
+            return None;
+        }
+        read.push(byte[0]);
+    };
+    let head = String::from_utf8(read[..head_end].to_vec()).expect("text");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().expect("a number"))];
+    stream.read_exact(&mut body).await.ok()?;
+    let status = head[9..12].parse().expect("a status");
+    Some(Answer { status, head, body: String::from_utf8(body).expect("text") })
+}
+
+pub(crate) fn head(line: &str, headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut head = format!("{line} HTTP/1.1\r\nhost: bridge\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}
+
+fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let length = body.len().to_string();
+    let mut all = vec![("content-length", length.as_str()), ("content-type", "application/json")];
+    all.extend_from_slice(headers);
+    let mut request = head(&format!("POST {path}"), &all);
+    request.extend_from_slice(body);
+    request
+}
+
+fn oura_signature(body: &[u8]) -> (String, String) {
+    let timestamp = (now_us() / 1_000_000).to_string();
+    let signature = sign_hex(&[timestamp.as_bytes(), body], KEY.as_bytes()).to_uppercase();
+    (timestamp, signature)
+}
+
+pub(crate) fn oura(body: &[u8]) -> Vec<u8> {
+    let (timestamp, signature) = oura_signature(body);
+    let headers = [("x-oura-timestamp", &*timestamp), ("x-oura-signature", &*signature)];
+    post("/webhooks/oura", &headers, body)
+}
+
+fn whoop_signed_at(now_us: i64, body: &[u8]) -> Vec<u8> {
+    let timestamp = (now_us / 1_000).to_string();
+    let signature = sign_base64(&[timestamp.as_bytes(), body], KEY.as_bytes());
+    let headers =
+        [("x-whoop-signature-timestamp", &*timestamp), ("x-whoop-signature", &*signature)];
+    post("/webhooks/whoop", &headers, body)
+}
+
+fn whoop(body: &[u8]) -> Vec<u8> {
+    whoop_signed_at(now_us(), body)
+}
+
+#[tokio::test]
+async fn what_is_accepted_is_in_the_log_as_it_was_sent() {
+    let world = world(settings()).await;
+    let before = now_us();
+    let answered = world.call(&oura(OURA)).await;
+    assert_eq!(answered.status, 200, "{answered:?}");
+    let sha256 = sha256_hex(OURA);
+    let says =
+        format!(r#"{{"status":"accepted","device":"oura","delivery_id":"{}"}}"#, &sha256[..32]);
+    assert_eq!(answered.body, says);
+    let records = world.log.records();
+    let [record] = records.as_slice() else { panic!("one record") };
+    assert_eq!(record.topic, Topic::RawWebhooks);
+    assert_eq!(record.value.as_deref(), Some(OURA));
+    let pseudonym = PseudonymKey::new(PSEUDONYM_KEY.as_bytes()).vendor_user("oura", "u-4f2c81");
+    assert_eq!(record.key.as_deref(), Some(format!("oura:{pseudonym}").as_bytes()));
+    let told = |name| record.headers.text(name).expect("there");
+    assert_eq!(told(header::VENDOR), "oura");
+    assert_eq!(told(header::DELIVERY_ID), &sha256[..32]);
+    assert_eq!(told(header::SHA256), sha256);
+    assert_eq!(told(header::SIGNATURE), "verified");
+    assert_eq!(told(header::SIGNATURE_SCHEME), "oura-hmac-sha256");
+    assert_eq!(told(header::CONTENT_TYPE), "application/json");
+    assert_eq!(record.headers.text(header::CONTENT_ENCODING), None);
+    let received_at: i64 = told(header::RECEIVED_AT).parse().expect("a number");
+    assert!((before..=now_us()).contains(&received_at));
+    assert_eq!(told(header::TRACEPARENT).len(), 55);
+    let aliased = String::from_utf8(whoop(WHOOP)).expect("text").replace("/webhooks/", "/webhook/");
+    assert_eq!(world.call(aliased.as_bytes()).await.status, 200, "as v0 had it");
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = aliased.replace("host: bridge", &format!("traceparent: {trace}"));
+    assert_eq!(world.call(traced.as_bytes()).await.status, 200);
+    let records = world.log.records();
+    assert_eq!(records[2].headers.text(header::TRACEPARENT), Some(trace));
+    assert_ne!(records[1].headers.text(header::TRACEPARENT), Some(trace));
+}
+
+#[tokio::test]
+async fn a_signed_body_is_stored_whatever_it_says() {
+    let world = world(settings()).await;
+    let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+    let corpus: [&[u8]; 13] = [
+        b"",
+        b"not json",
+        b"{",
+        b"\xef\xbb\xbf{\"user_id\":1}",
+        b"{\"user_id\":\"\xff\xfe\"}",
+        b"{\"user_id\":\"a\",\"user_id\":\"b\"}",
+        b"{\"user_id\":\"a\\u0000b\"}",
+        b"{\"user_id\":NaN}",
+        b"{\"user_id\":1e999}",
+        b"\0\0\0\r\n\r\nPOST /webhooks/oura HTTP/1.1\r\n\r\n",
+        b"{\"user_id\":\"u\"}\n",
+        b"[[1],[2]]",
+        deep.as_bytes(),
+    ];
+    for body in corpus {
+        assert_eq!(world.call(&oura(body)).await.status, 200, "{}", body.escape_ascii());
+        let record = world.log.records().pop().expect("stored");
+        assert_eq!(record.value.as_deref(), Some(body), "byte for byte");
+    }
+    let keyless = world.log.records()[5].clone();
+    let hash = sha256_hex(corpus[5]);
+    assert_eq!(keyless.key.as_deref(), Some(format!("oura:{}", &hash[..32]).as_bytes()));
+}
+
+#[tokio::test]
+async fn what_is_not_theirs_is_401_in_the_same_bytes() {
+    let world = world(settings()).await;
+    let (timestamp, good) = oura_signature(OURA);
+    let send = |headers: Vec<(&'static str, String)>, body: &'static [u8]| {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        post("/webhooks/oura", &headers, body)
+    };
+    let (at, by) = ("x-oura-timestamp", "x-oura-signature");
+    let base64 = sign_base64(&[timestamp.as_bytes(), OURA], KEY.as_bytes());
+    let next = sign_hex(&[timestamp.as_bytes(), OURA], b"another-key");
+    let off = if good.starts_with('0') { "1" } else { "0" };
+    let newline: &[u8] = b"{\"event_type\":\"update\",\"data_type\":\"sleep\",\"object_id\":\"7d1c0a52\",\"user_id\":\"u-4f2c81\"}\n";
+    let spaced: &[u8] = b"{ \"event_type\":\"update\",\"data_type\":\"sleep\",\"object_id\":\"7d1c0a52\",\"user_id\":\"u-4f2c81\"}";
+    let refused = [
+        ("nothing", send(vec![], OURA)),
+        ("no signature", send(vec![(at, timestamp.clone())], OURA)),
+        ("no timestamp", send(vec![(by, good.clone())], OURA)),
+        ("empty", send(vec![(at, timestamp.clone()), (by, String::new())], OURA)),
+        ("truncated", send(vec![(at, timestamp.clone()), (by, good[..62].to_owned())], OURA)),
+        ("longer", send(vec![(at, timestamp.clone()), (by, format!("{good}00"))], OURA)),
+        ("off", send(vec![(at, timestamp.clone()), (by, format!("{off}{}", &good[1..]))], OURA)),
+        ("another key", send(vec![(at, timestamp.clone()), (by, next)], OURA)),
+        ("another text", send(vec![(at, timestamp.clone()), (by, base64)], OURA)),
+        ("a scheme", send(vec![(at, timestamp.clone()), (by, format!("v0={good}"))], OURA)),
+        (
+            "repeated",
+            send(vec![(at, timestamp.clone()), (by, good.clone()), (by, good.clone())], OURA),
+        ),
+        ("another time", send(vec![(at, "1774766472".to_owned()), (by, good.clone())], OURA)),
+        ("a newline", send(vec![(at, timestamp.clone()), (by, good.clone())], newline)),
+        ("a space", send(vec![(at, timestamp.clone()), (by, good.clone())], spaced)),
+        ("the neighbour's", {
+            let theirs = String::from_utf8(whoop(WHOOP)).expect("text");
+            theirs.replace("/webhooks/whoop", "/webhooks/oura").into_bytes()
+        }),
+    ];
+    let mut bodies = Vec::new();
+    for (what, request) in refused {
+        let answered = world.call(&request).await;
+        assert_eq!(answered.status, 401, "{what}");
+        bodies.push(answered.body);
+    }
+    assert_eq!(world.errors("signature_invalid"), 15);
+    let hours = 3 * 3_600 * 1_000_000;
+    for stale in [now_us() - hours, now_us() + hours] {
+        let answered = world.call(&whoop_signed_at(stale, WHOOP)).await;
+        assert_eq!(answered.status, 401);
+        bodies.push(answered.body);
+    }
+    assert_eq!(world.errors("signature_expired"), 2, "counted apart");
+    bodies.dedup();
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    assert!(world.log.records().is_empty(), "nothing is stored");
+    let lower = [("x-oura-timestamp", &*timestamp), ("x-oura-signature", &*good.to_lowercase())];
+    assert_eq!(world.call(&post("/webhooks/oura", &lower, OURA)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_of_another_form_has_its_status() {
+    let world = world(settings()).await;
+    let long = "a".repeat(20_000);
+    let many: Vec<_> = (0..150).map(|_| ("x-a", "b")).collect();
+    let to_oura = |headers| head("POST /webhooks/oura", headers);
+    let form = "request_refused";
+    let table: [(&str, Vec<u8>, Option<u16>, &str); 14] = [
+        ("unknown vendor", post("/webhooks/nobody", &[], b"{}"), Some(404), "unknown_vendor"),
+        ("another path", post("/", &[], b"{}"), Some(404), form),
+        ("traversal", post("/webhooks/../webhooks/oura", &[], b"{}"), Some(404), form),
+        ("a query", post("/webhooks/oura?user=1", &[], b"{}"), Some(404), form),
+        ("PUT", head("PUT /webhooks/oura", &[("content-length", "0")]), Some(405), form),
+        ("GET", head("GET /webhooks/whoop", &[]), Some(405), form),
+        ("HEAD", head("HEAD /webhooks/whoop", &[]), Some(405), form),
+        ("br", to_oura(&[("content-encoding", "br")]), Some(415), form),
+        ("a large head", to_oura(&[("x-a", &long)]), Some(431), form),
+        ("many headers", to_oura(&many), Some(431), form),
+        ("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), Some(400), form),
+        ("folded", b"POST /x HTTP/1.1\r\na: b\r\n c\r\n\r\n".to_vec(), Some(400), form),
+        ("no number", to_oura(&[("content-length", "1e3")]), Some(400), form),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), None, form),
+    ];
+    for (what, request, status, kind) in table {
+        let before = world.errors(kind);
+        let mut stream = world.connect().await;
+        stream.write_all(&request).await.expect("written");
+        assert_eq!(answer_of(what, &mut stream).await, status, "{what}");
+        drop(stream);
+        world.settle().await;
+        assert_eq!(world.errors(kind), before + 1, "{what}");
+    }
+    let put = world.call(&head("PUT /webhooks/oura", &[])).await;
+    assert!(put.has("allow: GET, HEAD, POST"), "{put:?}");
+    let get = world.call(&head("GET /webhooks/whoop", &[])).await;
+    assert!(get.has("allow: POST"), "{get:?}");
+    for vendor in vendors::ALL {
+        let path = format!("/webhooks/{}", vendor.name());
+        let gzip = world.call(&post(&path, &[("content-encoding", "gzip")], b"{}")).await;
+        assert_eq!(gzip.status, if vendor.takes_gzip() { 401 } else { 415 }, "{path}");
+    }
+    assert!(world.log.records().is_empty());
+}
+
+/// The status alone: hyper's own refusals have no length, a HEAD's has no body.
+async fn answer_of(what: &str, stream: &mut TcpStream) -> Option<u16> {
+    let mut first = [0; 12];
+    let read = stream.read_exact(&mut first);
+    tokio::time::timeout(Duration::from_secs(2), read).await.expect(what).ok()?;
+    std::str::from_utf8(&first[9..]).ok()?.parse().ok()
+}
+
+#[tokio::test]
+async fn oura_gets_its_challenge_back_and_nobody_else_does() {
+    let world = world(settings()).await;
+    let ask = |query: &str| head(&format!("GET /webhooks/oura{query}"), &[]);
+    let good = format!("?verification_token={TOKEN}&challenge=c-42");
+    let answered = world.call(&ask(&good)).await;
+    assert_eq!((answered.status, answered.body.as_str()), (200, r#"{"challenge":"c-42"}"#));
+    assert!(answered.has("x-content-type-options: nosniff"), "{answered:?}");
+    assert!(answered.has("content-type: application/json"), "{answered:?}");
+    let long = "c".repeat(257);
+    for query in [
+        String::new(),
+        "?verification_token=wrong&challenge=c-42".to_owned(),
+        format!("?verification_token={TOKEN}&challenge="),
+        format!("?verification_token={TOKEN}&challenge={long}"),
+        format!("?verification_token={TOKEN}&challenge=%3Cscript%3E"),
+    ] {
+        let answered = world.call(&ask(&query)).await;
+        assert_eq!(answered.status, 401, "{query}");
+        assert!(!answered.body.contains("c-42") && !answered.body.contains("script"));
+    }
+    assert!(world.log.records().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_is_as_large_as_the_vendors_cap() {
+    let world = world(Settings { body_ms_max: 5_000, ..settings() }).await;
+    for (bytes, status) in [(MIB - 1, 200), (MIB, 200), (MIB + 1, 413)] {
+        let answered = world.call(&oura(&vec![b' '; bytes])).await;
+        assert_eq!(answered.status, status, "{bytes}: the answer is read though the body was not");
+    }
+    assert_eq!(world.log.records().len(), 2);
+    let told = head(
+        "POST /webhooks/oura",
+        &[("content-length", "10000000000"), ("expect", "100-continue")],
+    );
+    let answered = world.call(&told).await;
+    assert_eq!(answered.status, 413, "before a byte of it is asked for");
+    assert!(answered.has("connection: close"), "{answered:?}");
+    let (mut reader, mut writer) = world.connect().await.into_split();
+    let endless = async {
+        let head = head("POST /webhooks/oura", &[("transfer-encoding", "chunked")]);
+        writer.write_all(&head).await.expect("written");
+        let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+        while writer.write_all(&chunk).await.is_ok() {}
+    };
+    let mut first = [0; 12];
+    let (read, ()) = tokio::join!(reader.read_exact(&mut first), endless);
+    assert!(read.is_ok());
+    assert_eq!(&first, b"HTTP/1.1 413", "at the cap, however much would follow");
+    assert_eq!(world.errors("payload_too_large"), 3);
+    assert_eq!(world.log.records().len(), 2);
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn a_body_without_a_length_is_taken_and_one_that_lies_is_not() {
+    let world = world(settings()).await;
+    let (timestamp, signature) = oura_signature(OURA);
+    let signed = [("x-oura-timestamp", &*timestamp), ("x-oura-signature", &*signature)];
+    let chunked = [signed[0], signed[1], ("transfer-encoding", "chunked")];
+    let mut request = head("POST /webhooks/oura", &chunked);
+    for part in OURA.chunks(7) {
+        request.extend_from_slice(format!("{:x}\r\n", part.len()).as_bytes());
+        request.extend_from_slice(part);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"0\r\n\r\n");
+    assert_eq!(world.call(&request).await.status, 200);
+    assert_eq!(world.log.records()[0].value.as_deref(), Some(OURA));
+
+    let short = (OURA.len() - 1).to_string();
+    let told = [signed[0], signed[1], ("content-length", &*short)];
+    let request = [&head("POST /webhooks/oura", &told)[..], OURA].concat();
+    assert_eq!(world.call(&request).await.status, 401, "what is told is what is signed");
+
+    let more = (OURA.len() + 1).to_string();
+    let told = [signed[0], signed[1], ("content-length", &*more)];
+    let request = [&head("POST /webhooks/oura", &told)[..], OURA].concat();
+    assert_eq!(world.call(&request).await.status, 408, "what is told is waited for");
+
+    let both = [signed[0], signed[1], ("content-length", "5"), ("transfer-encoding", "chunked")];
+    let request =
+        [&head("POST /webhooks/oura", &both)[..], b"0\r\n\r\nGET /x HTTP/1.1\r\n\r\n"].concat();
+    let mut stream = world.connect().await;
+    stream.write_all(&request).await.expect("written");
+    assert_eq!(answer(&mut stream).await.expect("an answer").status, 401);
+    assert!(answer(&mut stream).await.is_none(), "nothing is smuggled in behind it");
+    assert_eq!(world.log.records().len(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_lives_on_after_what_was_read_and_ends_after_what_was_not() {
+    let world = world(settings()).await;
+    let mut stream = world.connect().await;
+    let wrong = String::from_utf8(oura(OURA)).expect("text").replace("u-4f2c81\"}", "u-4f2c82\"}");
+    for (request, status) in [(oura(OURA), 200), (wrong.into_bytes(), 401), (whoop(WHOOP), 200)] {
+        stream.write_all(&request).await.expect("written");
+        assert_eq!(answer(&mut stream).await.expect("an answer").status, status);
+    }
+    stream.write_all(&[oura(OURA), whoop(WHOOP)].concat()).await.expect("written");
+    for _ in 0..2 {
+        assert_eq!(answer(&mut stream).await.expect("an answer").status, 200, "in one packet");
+    }
+    stream.write_all(&post("/webhooks/nobody", &[], b"{}")).await.expect("written");
+    let last = answer(&mut stream).await.expect("an answer");
+    assert!(last.status == 404 && last.has("connection: close"), "{last:?}");
+    assert!(answer(&mut stream).await.is_none());
+}
+
+#[tokio::test]
+async fn who_is_slow_is_closed_at_the_deadline() {
+    let world = world(settings()).await;
+    let request = oura(OURA);
+    let body_at = request.len() - OURA.len();
+    for (what, sent, status) in [
+        ("silent", 0, None),
+        ("half a head", body_at / 2, None),
+        ("half a body", body_at + 10, Some(408)),
+    ] {
+        let watch = Stopwatch::start();
+        let mut stream = world.connect().await;
+        stream.write_all(&request[..sent]).await.expect("written");
+        assert_eq!(answer_of(what, &mut stream).await, status, "{what}");
+        assert!((0.25..1.0).contains(&watch.seconds()), "{what}: {}", watch.seconds());
+    }
+    let mut drip = world.connect().await;
+    let watch = Stopwatch::start();
+    for byte in &request {
+        if drip.write_all(&[*byte]).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(watch.seconds() < 2.0, "a byte at a time does not move the deadline");
+    let mut idle = world.connect().await;
+    idle.write_all(&request).await.expect("written");
+    assert_eq!(answer(&mut idle).await.expect("an answer").status, 200);
+    assert!(answer(&mut idle).await.is_none(), "closed when nothing follows");
+    assert_eq!(world.metrics.permit_wait_seconds.get_sample_count(), 1, "the slow took no permit");
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn crowds_of_the_silent_and_the_slow_harm_nobody() {
+    let crowded = Settings {
+        permits: 4,
+        connections_max: 64,
+        connections_per_peer_max: 64,
+        head_ms_max: 1_500,
+        body_ms_max: 1_500,
+        ..settings()
+    };
+    let world = world(crowded).await;
+    let slow = post("/webhooks/oura", &[("x-a", "b")], &[b' '; 4_000]);
+    let mut crowd = Vec::new();
+    for at in 0..400 {
+        let mut stream = world.connect().await;
+        if at % 2 == 0 {
+            stream.write_all(&slow[..1_000]).await.expect("written");
+        }
+        crowd.push(stream);
+        if at % 40 == 0 {
+            let watch = Stopwatch::start();
+            assert_eq!(world.call(&oura(OURA)).await.status, 200);
+            assert!(watch.seconds() < 0.5, "served at once, whoever else is there");
+        }
+    }
+    assert!(world.metrics.connections.get() <= 64);
+    assert_eq!(world.metrics.permits_in_use.get(), 0, "a slow sender has no permit");
+    for mut stream in crowd {
+        let ended = async {
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).await.ok();
+        };
+        tokio::time::timeout(Duration::from_secs(4), ended).await.expect("closed at its deadline");
+    }
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn who_goes_away_leaves_nothing_behind() {
+    let world = world(settings()).await;
+    let request = oura(OURA);
+    for at in (0..=request.len()).step_by(9) {
+        for abrupt in [true, false] {
+            let mut stream = world.connect().await;
+            stream.write_all(&request[..at]).await.expect("written");
+            if abrupt {
+                stream.set_zero_linger().expect("set");
+            }
+        }
+    }
+    world.settle().await;
+    world.log.is(Mood::Withholds);
+    let mut gone = Vec::new();
+    for _ in 0..20 {
+        let mut stream = world.connect().await;
+        stream.write_all(&request).await.expect("written");
+        gone.push(stream);
+    }
+    world.until(|metrics| metrics.permits_in_use.get() == 20).await;
+    let watch = Stopwatch::start();
+    drop(gone);
+    world.settle().await;
+    assert!(watch.seconds() < 0.4, "before the acknowledgement's deadline");
+}
+
+#[tokio::test]
+async fn without_an_acknowledgement_there_is_no_2xx() {
+    let world = world(Settings { ack_ms_max: 1_500, ..settings() }).await;
+    world.log.is(Mood::Withholds);
+    let watch = Stopwatch::start();
+    let answered = world.call(&oura(OURA)).await;
+    assert_eq!(answered.status, 503);
+    assert!(watch.seconds() < 2.0, "{}", watch.seconds());
+    assert!(answered.has("retry-after: 7"), "{answered:?}");
+    for (mood, kind) in [(Mood::IsDown, "broker_unavailable"), (Mood::IsFull, "overloaded")] {
+        world.log.is(mood);
+        let before = world.errors(kind);
+        let watch = Stopwatch::start();
+        let answered = world.call(&oura(OURA)).await;
+        assert!(answered.status == 503 && answered.has("retry-after: 7"), "{answered:?}");
+        assert!(watch.seconds() < 0.5, "at once");
+        assert_eq!(world.errors(kind), before + 1);
+    }
+    assert!(world.log.records().is_empty());
+    world.log.is(Mood::Acks);
+    assert_eq!(world.call(&oura(OURA)).await.status, 200, "recovered without a restart");
+}
+
+#[tokio::test]
+async fn beyond_the_permits_and_as_many_waiting_it_is_503_at_once() {
+    let two = Settings { permits: 2, ack_ms_max: 1_000, ..settings() };
+    let world = Arc::new(world(two).await);
+    world.log.is(Mood::Withholds);
+    let mut others = Vec::new();
+    for expected in 1..=4 {
+        let one = Arc::clone(&world);
+        others.push(tokio::spawn(async move {
+            let watch = Stopwatch::start();
+            (one.call(&oura(OURA)).await.status, watch.seconds())
+        }));
+        let taken =
+            |metrics: &Metrics| metrics.permits_in_use.get() + metrics.permits_waiting.get();
+        world.until(|metrics| taken(metrics) == expected).await;
+    }
+    assert_eq!(world.metrics.permits_waiting.get(), 2);
+    let watch = Stopwatch::start();
+    let answered = world.call(&oura(OURA)).await;
+    assert!(answered.status == 503 && answered.has("retry-after: 7"), "{answered:?}");
+    assert!(watch.seconds() < 0.2, "at once: {}", watch.seconds());
+    for other in others {
+        let (status, seconds) = other.await.expect("no panic");
+        assert!(status == 503 && seconds < 2.0, "{status} after {seconds}");
+    }
+    world.log.is(Mood::Acks);
+    assert_eq!(world.call(&oura(OURA)).await.status, 200);
+    world.settle().await;
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_in_flight() {
+    let world = world(settings()).await;
+    world.log.is(Mood::AcksLate);
+    let mut in_flight = world.connect().await;
+    in_flight.write_all(&oura(OURA)).await.expect("written");
+    let mut half = world.connect().await;
+    let request = whoop(WHOOP);
+    half.write_all(&request[..request.len() - 5]).await.expect("written");
+    let both = |metrics: &Metrics| {
+        metrics.permits_in_use.get() == 1
+            && metrics.body_bytes.get() > i64::try_from(OURA.len()).expect("few")
+    };
+    world.until(both).await;
+    world.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(TcpStream::connect(world.at).await.is_err(), "no longer accepts");
+    half.write_all(&request[request.len() - 5..]).await.expect("written");
+    for stream in [&mut in_flight, &mut half] {
+        let answered = answer(stream).await.expect("an answer");
+        assert!(answered.status == 200 && answered.has("connection: close"), "{answered:?}");
+    }
+    drop((in_flight, half));
+    assert_eq!(world.served.await.expect("no panic"), Drained { cut_off: 0 });
+    assert_eq!(world.log.records().len(), 2);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_ever() {
+    let hurried = Settings { drain_ms_max: 100, body_ms_max: 60_000, ..settings() };
+    let world = world(hurried).await;
+    let mut slow = world.connect().await;
+    let request = oura(OURA);
+    slow.write_all(&request[..request.len() - 5]).await.expect("written");
+    world.until(|metrics| metrics.body_bytes.get() > 0).await;
+    world.stop.cancel();
+    assert_eq!(world.served.await.expect("no panic"), Drained { cut_off: 1 });
+    assert!(answer(&mut slow).await.is_none());
+    assert_eq!(world.metrics.body_bytes.get(), 0);
+}
+
+#[tokio::test]
+async fn the_ledger_and_the_log_agree() {
+    let world = Arc::new(world(Settings { permits: 8, ..settings() }).await);
+    let mut senders = Vec::new();
+    for sender in 0..16 {
+        let world = Arc::clone(&world);
+        senders.push(tokio::spawn(async move {
+            let mut ledger = Vec::new();
+            for at in 0..20 {
+                let body = format!(r#"{{"user_id":"u-{sender}","n":{at}}}"#);
+                let answered = world.call(&oura(body.as_bytes())).await;
+                ledger.push((sha256_hex(body.as_bytes()), answered.status));
+            }
+            ledger
+        }));
+    }
+    let moods = [Mood::IsDown, Mood::Acks, Mood::Withholds, Mood::Acks, Mood::IsFull, Mood::Acks];
+    for mood in moods {
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        world.log.is(mood);
+    }
+    let mut ledger = Vec::new();
+    for sender in senders {
+        ledger.extend(sender.await.expect("no panic"));
+    }
+    let stored: Vec<_> = world
+        .log
+        .records()
+        .iter()
+        .map(|record| sha256_hex(record.value.as_deref().expect("a body")))
+        .collect();
+    let mut accepted = 0;
+    for (sha256, status) in &ledger {
+        let copies = stored.iter().filter(|known| *known == sha256).count();
+        match status {
+            200 => assert_eq!(copies, 1, "accepted and not there once"),
+            503 => assert_eq!(copies, 0, "there and not accepted"),
+            other => panic!("{other} to a good request"),
+        }
+        accepted += usize::from(*status == 200);
+    }
+    assert!(accepted > 0 && accepted < ledger.len(), "{accepted} of {}", ledger.len());
+    assert_eq!(accepted, stored.len());
+}

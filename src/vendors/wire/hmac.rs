@@ -1,10 +1,11 @@
 //! Signature recipes: HMAC-SHA256 over the exact bytes, compared in constant time.
 //!
-//! Every vendor signs with the same function and differs in what stands before the body (a timestamp, a dot) and
-//! in the text that the digest is written as. So a recipe is a list of parts, which are fed one after the other
-//! and never joined (a 10 MB body is not copied), and a form of text. The given text is decoded strictly first;
-//! that takes a time that depends on the sender's own text only. The digests are then compared as
-//! `aws_lc_rs::hmac::verify` compares them; it takes one slice, so its two steps stand here one by one.
+//! Every vendor signs with the same function and differs in what stands before the body (a
+//! timestamp, a dot) and in the text that the digest is written as. So a recipe is a list of parts,
+//! which are fed one after the other and never joined (a 10 MB body is not copied), and a form of
+//! text. The given text is decoded strictly first; that takes a time that depends on the sender's
+//! own text only. The digests are then compared as `aws_lc_rs::hmac::verify` compares them; it
+//! takes one slice, so its two steps stand here one by one.
 //!
 //! `sign_…` is the other direction: for simulated traffic and for tests, where we are the vendor.
 
@@ -24,7 +25,8 @@ pub fn hex_over(parts: &[&[u8]], key: &[u8], given_hex: &str) -> bool {
     hex::decode_to_slice(given_hex, &mut given).is_ok() && verify(parts, key, &given)
 }
 
-/// Whether this base64 text (standard alphabet, padded) is the HMAC-SHA256 of these parts under this key.
+/// Whether this base64 text (standard alphabet, padded) is the HMAC-SHA256 of these parts under
+/// this key.
 ///
 /// An empty key verifies nothing, as in [`hex_over`].
 #[must_use]
@@ -53,7 +55,8 @@ fn sign(parts: &[&[u8]], key: &[u8]) -> hmac::Tag {
     context.sign()
 }
 
-/// Constant-time in the digest. No truncated digests: a length is not a secret, and is looked at first.
+/// Constant-time in the digest. No truncated digests: a length is not a secret, and is looked at
+/// first.
 fn verify(parts: &[&[u8]], key: &[u8], given: &[u8]) -> bool {
     if key.is_empty() || given.len() != DIGEST_BYTES {
         return false;
@@ -66,10 +69,24 @@ mod tests {
     use super::*;
 
     const KEY: &[u8] = b"not-a-secret-test-key";
-    const OURA: &[u8] = br#"{"event_type":"update","data_type":"sleep","object_id":"7d1c0a52-5b1e-4f0e-9a60-2f6d1d5a9b11","event_time":"2026-03-29T06:41:12+00:00","user_id":"u-4f2c81"}"#;
-    const WHOOP: &[u8] = br#"{"user_id":481516,"id":"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77","type":"recovery.updated","trace_id":"5f0c2a11-7d34-4d0a-9a53-0d8e6b1f9c20"}"#;
+    const OURA: &[u8] = concat!(
+        r#"{"event_type":"update","data_type":"sleep","#,
+        r#""object_id":"7d1c0a52-5b1e-4f0e-9a60-2f6d1d5a9b11","#,
+        r#""event_time":"2026-03-29T06:41:12+00:00","user_id":"u-4f2c81"}"#,
+    )
+    .as_bytes();
+    const WHOOP: &[u8] = concat!(
+        r#"{"user_id":481516,"id":"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77","#,
+        r#""type":"recovery.updated","trace_id":"5f0c2a11-7d34-4d0a-9a53-0d8e6b1f9c20"}"#,
+    )
+    .as_bytes();
     const TERRA: &[u8] = br#"{"type":"daily","user":{"user_id":"5a3d0e6b"},"data":[]}"#;
-    const POLAR: &[u8] = br#"{"event":"SLEEP","user_id":62713944,"date":"2026-03-29","timestamp":"2026-03-29T06:12:41Z","url":"https://www.polaraccesslink.com/v3/users/sleep/2026-03-29"}"#;
+    const POLAR: &[u8] = concat!(
+        r#"{"event":"SLEEP","user_id":62713944,"date":"2026-03-29","#,
+        r#""timestamp":"2026-03-29T06:12:41Z","#,
+        r#""url":"https://www.polaraccesslink.com/v3/users/sleep/2026-03-29"}"#,
+    )
+    .as_bytes();
 
     const OURA_SAYS: &str = "8F7EEA16285F5EB13CF8F9DE3FB3333BB41AD7FD76EF3623EAFD05F5FE99BAE1";
     const WHOOP_SAYS: &str = "YkdPmvWsym13R6xgYvzba3OsC4tUUb5Z6FbNUI1zIvA=";
@@ -118,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_digest_fails() {
-        for given in ["", "e3", &TERRA_SAYS[..62], &format!("{TERRA_SAYS}0a"), "zz"] {
+        for given in ["", "e3", TERRA_SAYS.trim_end_matches("0a"), &format!("{TERRA_SAYS}0a"), "zz"]
+        {
             assert!(!hex_over(&[b"1774766800", b".", TERRA], KEY, given), "{given}");
         }
         for given in ["", "YkdP", WHOOP_SAYS.trim_end_matches('='), &format!(" {WHOOP_SAYS}")] {
