@@ -402,6 +402,10 @@ impl Log for Member {
         if tokio::time::timeout(at_most, self.shared.news.notified()).await.is_err() {}
     }
 
+    fn end(&self, partition: i32) -> Option<i64> {
+        member::end(&*self.shared.consumer()?, &self.shared.name, partition)
+    }
+
     async fn seek(&mut self, partition: i32, from: i64) -> Result<()> {
         if !self.shared.handover().seek(partition, from) {
             return Err(Error::new(Kind::BrokerUnavailable, "seek", "NotOwned"));

@@ -291,6 +291,11 @@ impl Log for SimLog {
         bounds.ok_or_else(|| refused(Kind::BrokerUnavailable, "bounds"))
     }
 
+    fn end(&self, partition: i32) -> Option<i64> {
+        let topic = self.topic;
+        self.port.with(|world, _| world.broker.bounds(topic, partition)).map(|(_, end)| end)
+    }
+
     async fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<()> {
         let grant = self.port.ask(Asked::of(Call::CommitPlain)).await;
         let failed = || refused(Kind::BrokerUnavailable, "commit offsets");

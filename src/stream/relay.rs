@@ -67,7 +67,7 @@ impl Default for Settings {
             pause_max: Duration::from_secs(2),
             sweep_every: Some(Duration::from_secs(10)),
             sweep_items_max: 500,
-            lag_every: Duration::from_secs(5),
+            lag_every: Duration::from_secs(1),
         }
     }
 }
@@ -205,7 +205,7 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
         }
         if now.saturating_sub(self.measured_at) >= self.settings.lag_every {
             self.measured_at = now;
-            self.measure().await?;
+            self.measure();
         }
         if idle {
             self.log.wait(self.settings.wait_max).await;
@@ -403,16 +403,13 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
 
     // ── lag ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async fn measure(&mut self) -> Result<()> {
-        let tasks: Vec<(i32, Task)> =
-            self.tasks.iter().map(|(partition, task)| (*partition, *task)).collect();
-        let mut lag: i64 = 0;
-        for (partition, task) in tasks {
-            let (_, end) = self.log.bounds(partition).await?;
-            lag = lag.saturating_add(end.saturating_sub(task.next).max(0));
-        }
+    fn measure(&mut self) {
+        let behind = |(partition, task): (&i32, &Task)| {
+            let end = self.log.end(*partition)?;
+            Some(end.saturating_sub(task.next).max(0))
+        };
+        let lag = self.tasks.iter().filter_map(behind).sum();
         self.show_lag(lag);
-        Ok(())
     }
 
     /// The gauge is every relay's of the process: each adds its own part.

@@ -84,6 +84,9 @@ const TRIES_MAX: i32 = 3;
 /// Starts without progress from which on a task is careful (§1.7).
 const STARTS_CAREFUL: i32 = 2;
 
+/// How often the lag is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
 /// One worker of decide. It owns its ports; nothing else may use them.
 pub struct Worker<L, P, S, C, K, D> {
     log: L,
@@ -100,6 +103,9 @@ pub struct Worker<L, P, S, C, K, D> {
     /// Metadata that the broker refused.
     refused: Option<Metadata>,
     looked_at: Duration,
+    measured_at: Duration,
+    /// What this worker has added to the gauge of the lag.
+    lag: i64,
     /// From which partition on the next recovery is looked for.
     next_recovery: i32,
     /// Asked to end: whatever waits, ends.
@@ -137,6 +143,8 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             pending: Batch::default(),
             refused: None,
             looked_at,
+            measured_at: looked_at,
+            lag: 0,
             next_recovery: i32::MIN,
             stop: Stop::default(),
             careful_turn: false,
@@ -174,6 +182,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         }
         self.next_recovery = i32::MIN;
         self.look().await;
+        self.measure();
         let batch = self.take();
         if !batch.is_empty() {
             return self.batch(batch).await;
@@ -744,6 +753,21 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     }
 
     // ── what is counted ────────────────────────────────────────────────────────────────────────────────────
+
+    /// The gauge is every worker's of the process: each adds its own part.
+    fn measure(&mut self) {
+        if self.clock.elapsed() < self.measured_at + MEASURE_EVERY {
+            return;
+        }
+        self.measured_at = self.clock.elapsed();
+        let behind = |(partition, task): (&i32, &Task)| {
+            let (end, at) = (self.log.end(*partition)?, task.ready()?);
+            Some(end.saturating_sub(at.applied).max(0))
+        };
+        let lag: i64 = self.tasks.iter().filter_map(behind).sum();
+        self.metrics.lag.with_label_values(&["decide"]).add(lag - self.lag);
+        self.lag = lag;
+    }
 
     fn time(&self, part: &str, from: Duration, to: Duration) {
         let took = to.saturating_sub(from).as_secs_f64();

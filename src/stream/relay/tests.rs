@@ -134,6 +134,10 @@ impl Log for Shared {
         Ok((world.first, end))
     }
 
+    fn end(&self, partition: i32) -> Option<i64> {
+        self.lock().records[&partition].last().map(|last| last.offset + 1)
+    }
+
     async fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<()> {
         let mut world = self.call(Kind::BrokerUnavailable)?;
         world.did.push(Did::Commit(offsets.to_vec()));
