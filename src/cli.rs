@@ -1,1 +1,269 @@
-//! To be written.
+//! Every command and flag, in one enum. The help texts are golden files (`tests/golden/cli/`).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Wearable data in, one trustworthy stream of biometric events out.
+#[derive(Debug, Parser)]
+#[command(
+    name = "biometric-bridge",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 done · 1 failed, or an audit found something · 64 wrong usage · 78 wrong \
+                  configuration.\nConfiguration: defaults < --config FILE < BRIDGE__SECTION__KEY; `config docs` prints \
+                  every key."
+)]
+pub struct Cli {
+    /// A TOML file over the defaults.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Verify vendors' webhooks and write their bytes to `raw-webhooks`, until told to stop.
+    Ingress,
+    /// Normalise raw records and decide what counts, until told to stop.
+    Pipeline,
+    /// Ingress and pipeline in one process, for one machine.
+    All,
+    /// The topics of the system: what should be, what is, and the difference.
+    #[command(subcommand)]
+    Topics(Topics),
+    /// The Avro schemas of the system and the registry's.
+    #[command(subcommand)]
+    Schemas(Schemas),
+    /// The database's schema: ordered, checksummed, under a lock, each step with its way back.
+    #[command(subcommand)]
+    Migrate(Migrate),
+    /// Which of our users a vendor's user is.
+    #[command(subcommand)]
+    Connections(Connections),
+    /// The configuration: check it, show it, explain it.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the topology: sub-topologies, their inputs, steps, stores and outputs.
+    Describe,
+    /// Turn one payload into canonical records, as JSON lines, or into its reject. Needs no infrastructure.
+    Normalise(Normalise),
+    /// Run ingress and pipeline over a world in memory: a first look, nothing installed, nothing kept.
+    Try(Try),
+    /// Invented traffic.
+    #[command(subcommand)]
+    Simulate(Simulate),
+    /// Check a ledger of requests against the topics and Postgres: lost, doubled, reordered, unexplained.
+    Audit(Audit),
+    /// Print a digest of the current content, to compare two databases.
+    Digest(Output),
+}
+
+/// How a command prints.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct Output {
+    /// Print JSON, for machines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `topics …`
+#[derive(Debug, Subcommand)]
+pub enum Topics {
+    /// Print what `apply` would do; exit 1 where it would refuse.
+    Plan(Output),
+    /// Create what is missing and alter what differs. Never deletes, never re-keys.
+    Apply(Output),
+    /// Print the topics as they should be.
+    Describe(Output),
+}
+
+/// `schemas …`
+#[derive(Debug, Subcommand)]
+pub enum Schemas {
+    /// Compare the registry with this binary's schemas; exit 1 where they differ.
+    Check(Output),
+    /// Register what is missing and set FULL_TRANSITIVE.
+    Apply(Output),
+}
+
+/// `migrate …`
+#[derive(Debug, Subcommand)]
+pub enum Migrate {
+    /// Apply every step that is not applied.
+    Up(Output),
+    /// Take back the last steps.
+    Down {
+        /// How many.
+        #[arg(long, default_value_t = 1)]
+        steps: usize,
+        /// How it prints.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print every step and whether it is applied; exit 1 where one is missing.
+    Status(Output),
+}
+
+/// `connections …`
+#[derive(Debug, Subcommand)]
+pub enum Connections {
+    /// Connect a vendor's user to one of ours; for HealthKit, print the app's token.
+    Add {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// Our user.
+        #[arg(long)]
+        user: String,
+        /// The vendor's id of its user; for HealthKit a label of yours, such as `phone`.
+        #[arg(long, value_name = "ID")]
+        vendor_user: String,
+        /// How it prints.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print connections, the latest first.
+    List {
+        /// Only this user's.
+        #[arg(long)]
+        user: Option<String>,
+        /// How it prints.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// End a connection now; its records stay.
+    Remove {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user; for HealthKit the connection's id.
+        #[arg(long, value_name = "ID")]
+        vendor_user: String,
+        /// How it prints.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// `config …`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every problem at once; exit 78 where there is one.
+    Check,
+    /// Print the effective configuration; secrets are `***`.
+    Show,
+    /// Print every key with its default and its reason.
+    Docs,
+}
+
+/// `normalise`
+#[derive(Args, Debug)]
+pub struct Normalise {
+    /// The vendor whose payload it is.
+    #[arg(long)]
+    pub vendor: String,
+    /// A header of the request, `name: value`; may be given more than once.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+    /// When it was received, RFC 3339; now where absent.
+    #[arg(long, value_name = "TIME")]
+    pub received_at: Option<String>,
+    /// The payload, or `-` for standard input.
+    pub file: PathBuf,
+}
+
+/// `try`
+#[derive(Args, Debug)]
+pub struct Try {
+    /// How many requests.
+    #[arg(long, default_value_t = 200)]
+    pub requests: u64,
+    /// How many invented people.
+    #[arg(long, default_value_t = 5)]
+    pub users: u64,
+    /// The same number gives the same traffic.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How it prints.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `simulate …`
+#[derive(Debug, Subcommand)]
+pub enum Simulate {
+    /// Send signed requests of Terra and HealthKit at a steady rate, and keep a ledger of every answer.
+    Traffic(Traffic),
+}
+
+/// `simulate traffic`
+#[derive(Args, Debug)]
+pub struct Traffic {
+    /// Where the ingress listens.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// How many invented people.
+    #[arg(long, default_value_t = 100)]
+    pub users: u64,
+    /// Requests a second.
+    #[arg(long, default_value_t = 100)]
+    pub rate: u64,
+    /// How long, seconds; 0 until interrupted.
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
+    /// The same number gives the same traffic, but for its times.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Percent of requests that are sent again, byte for byte.
+    #[arg(long, default_value_t = 20)]
+    pub duplicates: u64,
+    /// Percent that correct an earlier record.
+    #[arg(long, default_value_t = 4)]
+    pub corrections: u64,
+    /// Percent of corrections that overtake what they correct.
+    #[arg(long, default_value_t = 2)]
+    pub reordered: u64,
+    /// Percent that delete an earlier record.
+    #[arg(long, default_value_t = 1)]
+    pub deletions: u64,
+    /// Percent whose signed body does not hold to the contract.
+    #[arg(long, default_value_t = 5)]
+    pub malformed: u64,
+    /// Percent whose signature is wrong.
+    #[arg(long, default_value_t = 1)]
+    pub bad_signatures: u64,
+    /// Append a line for every request and its answer to this file, for `audit`.
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Send what gets a 503 or no answer again, as a vendor would.
+    #[arg(long)]
+    pub resend: bool,
+    /// Read the output topics meanwhile and show what becomes of it, a table that moves.
+    #[arg(long)]
+    pub watch: bool,
+    /// How it prints at the end.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// `audit`
+#[derive(Args, Debug)]
+pub struct Audit {
+    /// The ledger of `simulate traffic`; without one only topics and Postgres are compared.
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// How long to wait for the pipeline to be done, seconds.
+    #[arg(long, default_value_t = 60)]
+    pub wait: u64,
+    /// Print at most so many findings of a kind.
+    #[arg(long, default_value_t = 20)]
+    pub findings: usize,
+    /// How it prints.
+    #[command(flatten)]
+    pub output: Output,
+}

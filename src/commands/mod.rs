@@ -1,4 +1,204 @@
-//! What operators and developers run; each command ends. Data first, then the text that shows it.
+//! What a user runs: roles are started here, and the commands that end live here.
+//!
+//! The only place that prints. Standard output is a command's result; problems and progress go to standard error.
 
+pub mod audit;
+pub mod connections;
+pub mod http;
+pub mod migrate;
 pub mod schemas;
+pub mod simulate;
 pub mod topics;
+pub mod watch;
+
+use std::future::Future;
+use std::io::Write;
+
+use connections::{Named, New};
+use secrecy::ExposeSecret as _;
+
+use crate::cli::{self, Cli, Command};
+use crate::config::{self, Config, Problem};
+use crate::error::{Error, Kind, Result};
+use crate::model::id::{ConnectionId, User};
+use crate::postgres::register::PostgresRegister;
+use crate::roles;
+use crate::stream::clock::now_us;
+use crate::telemetry::log;
+use crate::vendors::healthkit;
+
+/// The exit code of wrong usage (`sysexits.h`).
+pub const USAGE: u8 = 64;
+/// The exit code of a wrong configuration (`sysexits.h`).
+pub const CONFIG: u8 = 78;
+/// The exit code of what failed.
+pub const FAILED: u8 = 1;
+
+/// Does what was asked; gives the exit code.
+#[must_use]
+pub fn run(cli: &Cli) -> u8 {
+    // Two TLS clients share one process: without a default the library refuses to choose.
+    let chosen = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    debug_assert!(chosen.is_ok(), "the provider is chosen once");
+    match &cli.command {
+        Command::Config(cli::ConfigCommand::Docs) => print(config::DEFAULTS),
+        _ => match load(cli) {
+            Ok(config) => with_config(cli, config),
+            Err(problems) => refuse(&problems),
+        },
+    }
+}
+
+fn load(cli: &Cli) -> std::result::Result<Config, Vec<Problem>> {
+    let environment = std::env::vars();
+    config::load(cli.config.as_deref(), environment)
+}
+
+fn refuse(problems: &[Problem]) -> u8 {
+    for problem in problems {
+        complain(&format!("{problem}"));
+    }
+    CONFIG
+}
+
+fn with_config(cli: &Cli, config: Config) -> u8 {
+    if let Command::Config(what) = &cli.command {
+        return match what {
+            cli::ConfigCommand::Show | cli::ConfigCommand::Docs => print(&config.shown),
+            cli::ConfigCommand::Check => match config.keys() {
+                Ok(_) => print("the configuration is good\n"),
+                Err(problems) => refuse(&problems),
+            },
+        };
+    }
+    if let Err(error) = log::install(&config.log) {
+        return done(Err(error));
+    }
+    let is_door = matches!(cli.command, Command::Ingress | Command::All);
+    if let (true, Err(problems)) = (is_door, config.keys()) {
+        return refuse(&problems);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(perform(&cli.command, &config)),
+        Err(_) => done(Err(Error::internal("start a runtime"))),
+    }
+}
+
+async fn perform(command: &Command, config: &Config) -> u8 {
+    let out = &mut std::io::stdout();
+    match command {
+        Command::Ingress => role(|stop| roles::ingress::run(config, stop)).await,
+        Command::Pipeline => role(|stop| roles::pipeline::run(config, stop)).await,
+        Command::All => role(|stop| roles::all::run(config, stop)).await,
+        Command::Topics(what) => topics::run(what, config, out).await,
+        Command::Schemas(what) => schemas::run(what, config, out).await,
+        Command::Migrate(what) => migrate(what, config, out).await,
+        Command::Connections(what) => done(connections(what, config, out).await),
+        Command::Simulate(cli::Simulate::Traffic(what)) => watch::traffic(what, config, out).await,
+        Command::Audit(what) => audit::run(what, config, out).await,
+        Command::Digest(output) => audit::digest(*output, config, out).await,
+        Command::Describe | Command::Normalise(_) | Command::Try(_) | Command::Config(_) => FAILED,
+    }
+}
+
+async fn migrate(what: &cli::Migrate, config: &Config, out: &mut impl Write) -> u8 {
+    let settings = &config.postgres;
+    match what {
+        cli::Migrate::Up(output) => done(migrate::up(settings, output.json, out).await),
+        cli::Migrate::Down { steps, output } => {
+            done(migrate::down(settings, *steps, output.json, out).await)
+        }
+        cli::Migrate::Status(output) => match migrate::status(settings, output.json, out).await {
+            Ok(true) => 0,
+            Ok(false) => FAILED,
+            Err(error) => done(Err(error)),
+        },
+    }
+}
+
+async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Write) -> Result<()> {
+    let register = &mut PostgresRegister::new(config.postgres.clone(), "connections");
+    let user = |text: &str| {
+        User::parse(text).ok_or_else(|| {
+            let doing = "read --user: 1 to 64 letters, digits, - or _";
+            Error::new(Kind::ValidationError, doing, "")
+        })
+    };
+    match what {
+        cli::Connections::Add { vendor, user: name, vendor_user, output } => {
+            if crate::vendors::find(vendor).is_none() {
+                return Err(Error::new(Kind::UnknownVendor, "read --vendor", ""));
+            }
+            let by_label = vendor == "healthkit";
+            let secret = config.signing_secret("healthkit").filter(|_| by_label);
+            if by_label && secret.is_none() {
+                let doing = "make a token; set vendors.healthkit.signing_secret_file";
+                return Err(Error::new(Kind::ValidationError, doing, ""));
+            }
+            let token = |id: ConnectionId| {
+                let key = secret?.expose_secret().as_bytes();
+                Some(healthkit::token(key, &id.to_string()))
+            };
+            let named = if by_label { Named::ByLabel } else { Named::ByVendor };
+            let named = named(vendor_user.clone());
+            let new = New { vendor: vendor.clone(), user: user(name)?, named };
+            connections::add(register, &new, now_us(), token, output.json, out).await
+        }
+        cli::Connections::List { user: name, output } => {
+            let only = name.as_deref().map(user).transpose()?;
+            connections::list(register, only.as_ref(), output.json, out).await
+        }
+        cli::Connections::Remove { vendor, vendor_user, output } => {
+            let (at, json) = (now_us(), output.json);
+            let ended = connections::remove(register, vendor, vendor_user, at, json, out).await?;
+            if ended { Ok(()) } else { Err(Error::new(Kind::UnknownUser, "end a connection", "")) }
+        }
+    }
+}
+
+async fn role<F: Future<Output = Result<()>>>(
+    run: impl FnOnce(tokio_util::sync::CancellationToken) -> F,
+) -> u8 {
+    match roles::stop_on_signals() {
+        Ok(stop) => done(run(stop).await),
+        Err(error) => done(Err(error)),
+    }
+}
+
+/// The exit code of a result; an error is told on standard error.
+pub fn done(result: Result<()>) -> u8 {
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            complain(&error.to_string());
+            FAILED
+        }
+    }
+}
+
+/// Tells a person what is wrong.
+pub fn complain(what: &str) {
+    // Where standard error is closed there is nobody to tell.
+    let told = writeln!(std::io::stderr(), "{what}");
+    drop(told);
+}
+
+/// Prints a result.
+fn print(text: &str) -> u8 {
+    done(say(&mut std::io::stdout(), text))
+}
+
+/// Writes a command's result.
+///
+/// # Errors
+/// Where the reader is gone.
+pub fn say(out: &mut impl Write, text: &str) -> Result<()> {
+    out.write_all(text.as_bytes()).map_err(|error| {
+        Error::new(
+            crate::error::Kind::InternalError,
+            "write to standard output",
+            format!("{:?}", error.kind()),
+        )
+    })
+}

@@ -3,8 +3,18 @@
 //! A subject must have the level FULL_TRANSITIVE and exactly our schema. `apply` sets the level first, because the
 //! registry judges a schema by the level that is in force when it comes, and many registries start with none.
 
+use std::io::Write;
+
+use crate::cli;
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::registry::{LEVEL, Registry};
+use crate::model::contract::Topic;
+use crate::roles::schema_of;
+
+/// The topics whose values have a schema.
+pub const SUBJECTS: [Topic; 3] =
+    [Topic::NormalisedRecords, Topic::BiometricEvents, Topic::TerraBiometricEvents];
 
 /// A schema of ours: the subject, without a deployment's prefix, and the schema's text.
 pub type Ours<'a> = (&'a str, &'a str);
@@ -126,6 +136,47 @@ pub fn text(steps: &[Step]) -> String {
         .collect();
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// Steps for machines.
+#[must_use]
+pub fn json(steps: &[Step]) -> serde_json::Value {
+    let one = |step: &Step| match step {
+        Step::Keep(subject, id) => {
+            serde_json::json!({"step": "keep", "subject": subject, "id": id})
+        }
+        Step::SetLevel(subject, is) => {
+            serde_json::json!({"step": "level", "subject": subject, "is": is, "wanted": LEVEL})
+        }
+        Step::Register(subject) => serde_json::json!({"step": "register", "subject": subject}),
+        Step::Refuse(subject) => serde_json::json!({"step": "refuse", "subject": subject}),
+    };
+    steps.iter().map(one).collect()
+}
+
+/// The command; gives the exit code: 1 where `check` finds a difference.
+pub async fn run(what: &cli::Schemas, config: &Config, out: &mut impl Write) -> u8 {
+    let subjects = SUBJECTS.map(|topic| (format!("{topic}-value"), schema_of(topic)));
+    let ours: Vec<Ours<'_>> =
+        subjects.iter().map(|(subject, schema)| (subject.as_str(), *schema)).collect();
+    let prefix = &config.kafka.topic_prefix;
+    let registry = match Registry::new(&config.registry) {
+        Ok(registry) => registry,
+        Err(error) => return super::done(Err(error)),
+    };
+    let (output, steps, checks) = match what {
+        cli::Schemas::Check(output) => (output, check(&registry, prefix, &ours).await, true),
+        cli::Schemas::Apply(output) => (output, apply(&registry, prefix, &ours).await, false),
+    };
+    let told = steps.as_ref().map_err(Clone::clone).and_then(|steps| {
+        let plain = || text(steps);
+        let shown = if output.json { format!("{}\n", json(steps)) } else { plain() };
+        super::say(out, &shown)
+    });
+    match (super::done(told), steps) {
+        (0, Ok(steps)) if checks && !good(&steps) => super::FAILED,
+        (code, _) => code,
+    }
 }
 
 #[cfg(test)]

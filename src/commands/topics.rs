@@ -4,9 +4,12 @@
 //! with a refusal in it is not applied at all, so that nobody takes half of it for the whole.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use comfy_table::Table;
 
+use crate::cli;
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::admin::{Actual, Admin, Declared, declared};
 use crate::kafka::settings::Settings;
@@ -147,6 +150,47 @@ pub fn text(steps: &[Step]) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// A plan for machines.
+#[must_use]
+pub fn json(steps: &[Step]) -> serde_json::Value {
+    let one = |step: &Step| match step {
+        Step::Keep(topic) => serde_json::json!({"step": "keep", "topic": topic}),
+        Step::Create(topic) => serde_json::json!({"step": "create", "topic": topic}),
+        Step::Alter(topic, changes) => {
+            serde_json::json!({"step": "alter", "topic": topic, "changes": changes})
+        }
+        Step::Refuse(topic, why, (is, wanted)) => serde_json::json!(
+            {"step": "refuse", "topic": topic, "why": why, "is": is, "wanted": wanted}),
+        Step::Note(topic, why, (is, wanted)) => serde_json::json!(
+            {"step": "note", "topic": topic, "why": why, "is": is, "wanted": wanted}),
+    };
+    steps.iter().map(one).collect()
+}
+
+/// The command; gives the exit code: 1 where the plan refuses something.
+pub async fn run(what: &cli::Topics, config: &Config, out: &mut impl Write) -> u8 {
+    let settings = &config.kafka;
+    let (output, steps) = match what {
+        cli::Topics::Plan(output) => (output, plan(settings).await),
+        cli::Topics::Apply(output) => (output, apply(settings).await),
+        cli::Topics::Describe(_) => {
+            return super::done(match describe(settings).await {
+                Ok(table) => super::say(out, &format!("{table}\n")),
+                Err(error) => Err(error),
+            });
+        }
+    };
+    let told = steps.as_ref().map_err(Clone::clone).and_then(|steps| {
+        let plain = || text(steps);
+        let shown = if output.json { format!("{}\n", json(steps)) } else { plain() };
+        super::say(out, &shown)
+    });
+    match (super::done(told), steps) {
+        (0, Ok(steps)) if refuses(&steps) => super::FAILED,
+        (code, _) => code,
+    }
 }
 
 /// What there is beside what is declared, and what each topic is for, as a table.

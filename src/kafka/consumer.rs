@@ -22,7 +22,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Headers as _};
-use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
+use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
@@ -43,10 +43,12 @@ pub type Condemn = Arc<dyn Fn() + Send + Sync>;
 const POLL: Duration = Duration::from_millis(20);
 /// The same while something waits for the poll thread.
 const POLL_BUSY: Duration = Duration::from_millis(2);
-/// How often a waiting revoke looks again.
-const SLICE: Duration = Duration::from_millis(10);
+/// How often a waiting revoke looks at its time.
+const SLICE: Duration = Duration::from_millis(50);
 /// One seek; the library answers it without the network.
 const SEEK: Duration = Duration::from_millis(1000);
+/// The log's bounds, asked for on the poll thread when a position may be outside of them.
+const BOUNDS: Duration = Duration::from_millis(2000);
 /// The pause before a consumer that failed for good is made anew.
 const ANEW: Duration = Duration::from_millis(1000);
 /// Terms of one member: members of a process must not share any.
@@ -58,6 +60,7 @@ static MEMBERS: AtomicU64 = AtomicU64::new(0);
 struct Shared {
     topic: Topic,
     name: String,
+    out_of_range: OutOfRange,
     handover: Mutex<Handover>,
     /// Told when something was released.
     released: Condvar,
@@ -121,9 +124,8 @@ impl Shared {
     }
 
     /// Hands a polled record over.
-    fn push(&self, consumer: &Poller, message: &BorrowedMessage<'_>) {
-        let record = record(self.topic, message);
-        let partition = record.partition;
+    fn push(&self, consumer: &Poller, record: Record) {
+        let (partition, offset) = (record.partition, record.offset);
         let pushed = self.handover().push(record);
         match pushed {
             Pushed::Kept => self.news.notify_one(),
@@ -134,7 +136,41 @@ impl Shared {
                     self.handover().set_paused(partition, false);
                 }
             }
+            Pushed::Doubted => {
+                tracing::info!(topic = self.topic.name(), partition, "a gap: read again");
+                self.asked.store(true, Ordering::Release);
+            }
+            Pushed::Missing(record, due) => {
+                match consumer.fetch_watermarks(&self.name, partition, BOUNDS) {
+                    Ok((low, _)) if low > due && self.out_of_range == OutOfRange::Recover => {
+                        self.restart();
+                    }
+                    Ok(_) => {
+                        self.handover().allow(partition, due, offset);
+                        self.push(consumer, record);
+                    }
+                    Err(_) => self.doubt_again(partition),
+                }
+            }
+            Pushed::Behind(due) => match consumer.fetch_watermarks(&self.name, partition, BOUNDS) {
+                // What is due lies beyond the end: this is another log than the one it was counted in.
+                Ok((_, high)) if high < due => self.restart(),
+                Ok(_) => {}
+                Err(_) => self.doubt_again(partition),
+            },
         }
+    }
+
+    /// All partitions become new tasks; the recovery of each sees the log's bounds.
+    fn restart(&self) {
+        tracing::warn!(topic = self.topic.name(), "a position is outside of the log");
+        self.handover().restart();
+        self.news.notify_one();
+    }
+
+    fn doubt_again(&self, partition: i32) {
+        self.handover().doubt_again(partition);
+        self.asked.store(true, Ordering::Release);
     }
 
     /// Waits until the worker has released these, at most [`RELEASE`]; not at all when the member is leaving,
@@ -201,15 +237,16 @@ impl Group {
         partitions: &[i32],
     ) -> KafkaResult<()> {
         tracing::info!(topic = self.shared.topic.name(), ?partitions, "assigned");
-        // At the end and paused: nothing is fetched, and no committed offset is asked for, until the worker seeks.
-        list.set_all_offsets(Offset::End)?;
+        // Paused before it begins, so that nothing is fetched until the worker seeks; and at a plain number, because
+        // a logical offset is looked up, and an answer that comes after a seek takes the position away again: the
+        // library then goes on at the end of the log and skips what was asked for.
+        list.set_all_offsets(Offset::Offset(0))?;
+        consumer.pause(list)?;
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(list)?,
             RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(list)?,
         }
-        if !partitions.is_empty() {
-            consumer.pause(list)?;
-        }
+        consumer.pause(list)?; // for a partition that the library did not know before
         self.shared.handover().assign(partitions);
         self.shared.news.notify_one();
         Ok(())
@@ -281,12 +318,13 @@ impl Member {
         out_of_range: OutOfRange,
         condemn: Option<Condemn>,
     ) -> Result<Self> {
-        let config = settings.member(&settings.physical(group), out_of_range)?;
+        let config = settings.member(&settings.physical(group))?;
         let bytes_max = usize::try_from(settings.partition_queue_bytes_max).unwrap_or(usize::MAX);
         let terms = MEMBERS.fetch_add(TERMS_OF_A_MEMBER, Ordering::Relaxed);
         let shared = Arc::new(Shared {
             topic,
             name: settings.physical(topic.name()),
+            out_of_range,
             handover: Mutex::new(Handover::new(bytes_max, terms)),
             released: Condvar::new(),
             news: Notify::new(),
@@ -304,7 +342,7 @@ impl Member {
         std::thread::Builder::new()
             .name(format!("poll-{}", topic.name()))
             .spawn(move || {
-                live(&on_thread, first, || settings.member(&group, out_of_range));
+                live(&on_thread, first, || settings.member(&group));
                 on_thread.left.store(true, Ordering::Release);
                 on_thread.gone.notify_waiters();
             })
@@ -364,11 +402,16 @@ impl Log for Member {
         if tokio::time::timeout(at_most, self.shared.news.notified()).await.is_err() {}
     }
 
+    fn end(&self, partition: i32) -> Option<i64> {
+        member::end(&*self.shared.consumer()?, &self.shared.name, partition)
+    }
+
     async fn seek(&mut self, partition: i32, from: i64) -> Result<()> {
         if !self.shared.handover().seek(partition, from) {
             return Err(Error::new(Kind::BrokerUnavailable, "seek", "NotOwned"));
         }
         self.shared.asked.store(true, Ordering::Release);
+        self.shared.released.notify_all(); // a revoke that waits serves seeks meanwhile
         Ok(())
     }
 
@@ -480,13 +523,7 @@ fn poll(shared: &Shared, consumer: &Poller) {
         let busy = shared.asked.load(Ordering::Acquire);
         match consumer.poll(if busy { POLL_BUSY } else { POLL }) {
             None => {}
-            Some(Ok(message)) => shared.push(consumer, &message),
-            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
-                // Which partition it is, rust-rdkafka does not tell; the recovery of each sees the log's bounds.
-                tracing::warn!(topic = shared.topic.name(), "a position is outside of the log");
-                shared.handover().restart();
-                shared.news.notify_one();
-            }
+            Some(Ok(message)) => shared.push(consumer, record(shared.topic, &message)),
             Some(Err(error)) => {
                 tracing::warn!(topic = shared.topic.name(), code = %code(&error), "reading");
                 if matches!(error, KafkaError::MessageConsumptionFatal(_)) {

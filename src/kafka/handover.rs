@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::model::record::Record;
 use crate::stream::Owned;
 
-/// What the poll thread does with the partition of a record that it pushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the poll thread does about a record that it pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
     /// Nothing.
     Kept,
@@ -18,6 +18,13 @@ pub(super) enum Pushed {
     Dropped,
     /// Pause it: its queue is full.
     Full,
+    /// Go back: offsets are missing before it, and they must be missing twice.
+    Doubted,
+    /// They are: the record, and the offset that was due. Ask for the log's bounds, then [`Handover::allow`] the
+    /// gap and push again, or restart.
+    Missing(Record, i64),
+    /// It lies before what is due, which the library was told to begin with: ask whether that is in the log.
+    Behind(i64),
 }
 
 /// A partition that this member owns.
@@ -30,6 +37,12 @@ struct Slot {
     wanted: Option<i64>,
     /// The offset from which records count; absent until the worker sought.
     position: Option<i64>,
+    /// The last gap that was met: the offset that was due, and the one that came.
+    doubted: Option<(i64, i64)>,
+    /// The last gap that was found to be one.
+    allowed: Option<(i64, i64)>,
+    /// What was due when a record came that lies before it.
+    behind: Option<i64>,
     queue: VecDeque<Record>,
     bytes: usize,
     paused: bool,
@@ -43,6 +56,9 @@ impl Slot {
             released: false,
             wanted: None,
             position: None,
+            doubted: None,
+            allowed: None,
+            behind: None,
             queue: VecDeque::new(),
             bytes: 0,
             paused: true,
@@ -144,23 +160,35 @@ impl Handover {
     pub(super) fn placed(&mut self, partition: i32, from: i64) {
         let Some(slot) = self.slots.get_mut(&partition) else { return };
         if slot.wanted == Some(from) {
-            slot.clear();
             slot.wanted = None;
             slot.position = Some(from);
             slot.paused = false;
         }
     }
 
-    /// A record that was polled.
+    /// A record that was polled. Where offsets are missing before it, the partition is read again from the first
+    /// missing one: what is missing twice is not in the log (retention, a transaction's marker). The library has
+    /// lost its position before now, and a record that is skipped would never be missed by anybody.
     pub(super) fn push(&mut self, record: Record) -> Pushed {
         let bytes_max = self.bytes_max;
         let Some(slot) = self.slots.get_mut(&record.partition) else { return Pushed::Dropped };
-        match slot.position {
-            Some(position) if slot.wanted.is_none() && record.offset >= position => {
-                slot.position = Some(record.offset + 1);
-            }
-            _ => return Pushed::Dropped,
+        let Some(due) = slot.position.filter(|_| slot.wanted.is_none()) else {
+            return Pushed::Dropped;
+        };
+        let gap = Some((due, record.offset));
+        if record.offset < due {
+            let known = slot.behind.replace(due) == Some(due);
+            return if known { Pushed::Dropped } else { Pushed::Behind(due) };
         }
+        if record.offset > due && slot.allowed != gap {
+            if slot.doubted == gap {
+                return Pushed::Missing(record, due);
+            }
+            slot.doubted = gap;
+            slot.wanted = Some(due);
+            return Pushed::Doubted;
+        }
+        slot.position = Some(record.offset + 1);
         slot.bytes += record.size();
         slot.queue.push_back(record);
         if slot.bytes >= bytes_max && !slot.paused {
@@ -168,6 +196,22 @@ impl Handover {
             return Pushed::Full;
         }
         Pushed::Kept
+    }
+
+    /// What is missing before this offset is not in the log.
+    pub(super) fn allow(&mut self, partition: i32, due: i64, offset: i64) {
+        if let Some(slot) = self.slots.get_mut(&partition) {
+            slot.allowed = Some((due, offset));
+        }
+    }
+
+    /// Nobody could say: what was doubted is doubted again.
+    pub(super) fn doubt_again(&mut self, partition: i32) {
+        if let Some(slot) = self.slots.get_mut(&partition) {
+            slot.behind = None;
+            slot.doubted = None;
+            slot.wanted = slot.wanted.or(slot.position);
+        }
     }
 
     /// Partitions that were paused for their queue and have room again; from now on they count as going on.
@@ -303,12 +347,35 @@ mod tests {
         assert_eq!(handover.wanted(), [(3, 5)]);
         handover.placed(3, 5);
         assert_eq!(handover.wanted(), []);
-        assert_eq!(handover.push(record(3, 4, 1)), Pushed::Dropped, "below the position");
+        assert_eq!(handover.push(record(3, 4, 1)), Pushed::Behind(5), "below the position");
+        assert_eq!(handover.push(record(3, 4, 1)), Pushed::Dropped, "asked once");
         assert_eq!(handover.push(record(3, 5, 1)), Pushed::Kept);
-        assert_eq!(handover.push(record(3, 5, 1)), Pushed::Dropped, "a second time");
-        assert_eq!(handover.push(record(3, 9, 1)), Pushed::Kept, "offsets have gaps");
-        assert_eq!(places(&handover.take(&[3], 9, 9)), [(3, 5), (3, 9)]);
+        assert_eq!(handover.push(record(3, 5, 1)), Pushed::Behind(6), "a second time");
+        assert_eq!(places(&handover.take(&[3], 9, 9)), [(3, 5)]);
         assert!(!handover.seek(4, 0), "not owned");
+    }
+
+    #[test]
+    fn what_is_missing_must_be_missing_twice() {
+        let mut handover = reading(&[0], 100);
+        assert_eq!(handover.push(record(0, 0, 1)), Pushed::Kept);
+        assert_eq!(handover.push(record(0, 7, 1)), Pushed::Doubted);
+        assert_eq!(handover.push(record(0, 8, 1)), Pushed::Dropped, "until it went back");
+        assert_eq!(handover.wanted(), [(0, 1)]);
+        handover.placed(0, 1);
+        assert_eq!(handover.push(record(0, 5, 1)), Pushed::Doubted, "another gap than before");
+        handover.placed(0, 1);
+        assert_eq!(handover.push(record(0, 5, 1)), Pushed::Missing(record(0, 5, 1), 1));
+        handover.doubt_again(0);
+        assert_eq!(handover.wanted(), [(0, 1)], "nobody could say");
+        handover.placed(0, 1);
+        assert_eq!(handover.push(record(0, 5, 1)), Pushed::Doubted);
+        handover.placed(0, 1);
+        assert_eq!(handover.push(record(0, 5, 1)), Pushed::Missing(record(0, 5, 1), 1));
+        handover.allow(0, 1, 5);
+        assert_eq!(handover.push(record(0, 5, 1)), Pushed::Kept);
+        assert_eq!(handover.push(record(0, 6, 1)), Pushed::Kept);
+        assert_eq!(places(&handover.take(&[0], 9, 9)), [(0, 0), (0, 5), (0, 6)]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod member;
 pub mod producer;
 pub mod reader;
 pub mod registry;
+pub mod scan;
 pub mod settings;
 pub mod transactional;
 mod watch;

@@ -137,13 +137,14 @@ pub enum Mechanism {
     ScramSha512,
 }
 
-/// What a member does when its position is not in the log any more.
+/// What a member does when its position lies below the log's first record. One beyond its end always makes new tasks
+/// of all partitions: it was counted in another log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutOfRange {
     /// Goes on with the first record there is (normalise: the raw bytes are gone, whoever looks).
     Earliest,
-    /// All partitions become new tasks, whose recovery sees the log's bounds and stops the one that is outside
-    /// (decide: never jump silently).
+    /// All partitions become new tasks, and the recovery of the one that is outside sees the log's bounds and stops
+    /// it (decide: never jump silently).
     Recover,
 }
 
@@ -277,16 +278,14 @@ impl Settings {
     }
 
     /// A member of a group.
-    pub(super) fn member(&self, group: &str, out_of_range: OutOfRange) -> Result<ClientConfig> {
+    pub(super) fn member(&self, group: &str) -> Result<ClientConfig> {
         let mut config = self.consumer(group)?;
-        config.set("max.poll.interval.ms", "300000"); // the poll thread never works, it only hands over
-        config.set(
-            "auto.offset.reset",
-            match out_of_range {
-                OutOfRange::Earliest => "earliest",
-                OutOfRange::Recover => "error",
-            },
-        );
+        config
+            .set("max.poll.interval.ms", "300000") // the poll thread never works, it only hands over
+            // Every position is sought, so this is about positions outside of the log only. Not `error`: after it
+            // the library takes no seek of that partition any more. `earliest` can skip nothing that is there, and
+            // where it went is seen by the offsets of what comes (`handover.rs`).
+            .set("auto.offset.reset", "earliest");
         match self.group_protocol {
             GroupProtocol::Classic => config
                 .set("group.protocol", "classic")
@@ -434,11 +433,7 @@ pub(super) mod tests {
     fn the_library_takes_every_property_of_every_client() {
         for protocol in [GroupProtocol::Classic, GroupProtocol::Consumer] {
             let settings = local(|settings| settings.group_protocol = protocol);
-            let consumers = [
-                settings.member("g", OutOfRange::Recover).unwrap(),
-                settings.member("g", OutOfRange::Earliest).unwrap(),
-                settings.reader().unwrap(),
-            ];
+            let consumers = [settings.member("g").unwrap(), settings.reader().unwrap()];
             for config in consumers {
                 config.create::<rdkafka::consumer::BaseConsumer>().unwrap();
             }
@@ -450,11 +445,11 @@ pub(super) mod tests {
 
     #[test]
     fn the_consumer_protocol_leaves_its_times_to_the_broker() {
-        let classic = local(|_| {}).member("g", OutOfRange::Recover).unwrap();
+        let classic = local(|_| {}).member("g").unwrap();
         assert_eq!(classic.get("session.timeout.ms"), Some("6000"));
         assert_eq!(classic.get("heartbeat.interval.ms"), Some("1500"));
         let settings = local(|settings| settings.group_protocol = GroupProtocol::Consumer);
-        let consumer = settings.member("g", OutOfRange::Recover).unwrap();
+        let consumer = settings.member("g").unwrap();
         for key in ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"]
         {
             assert_eq!(consumer.get(key), None, "{key}");

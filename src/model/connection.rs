@@ -125,7 +125,16 @@ impl Connections {
         self.rows.iter().filter(move |row| row.vendor == vendor && row.vendor_user == vendor_user)
     }
 
-    fn begin(&mut self, vendor: &str, vendor_user: &str, user: User, id: ConnectionId, at: Micros) {
+    /// Takes in that this vendor's user is this connection of our user from this moment on; nothing changes
+    /// where it is already.
+    pub fn begin(
+        &mut self,
+        vendor: &str,
+        vendor_user: &str,
+        user: User,
+        id: ConnectionId,
+        at: Micros,
+    ) {
         match self.at(vendor, vendor_user, at) {
             Lookup::Connected(row) if row.id == id && row.user == user => return,
             Lookup::Connected(_) => self.end(vendor, vendor_user, at),

@@ -88,6 +88,9 @@ impl fmt::Display for Topic {
 
 as_text!(Topic, "a topic of ours");
 
+/// What stands for a vendor on the records by which the ingress proves that it can write: ignored, always.
+pub const PROBE_VENDOR: &str = "probe";
+
 /// Header names, as they stand on records. Values are ASCII text unless a line says otherwise.
 pub mod header {
     /// The vendor's name (raw topics).

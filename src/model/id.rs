@@ -165,6 +165,29 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
     hex::encode(digest::digest(&digest::SHA256, bytes))
 }
 
+/// SHA-256 of what comes piece by piece, for what is too large to be held at once.
+#[derive(Clone)]
+pub struct Sha256(digest::Context);
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+}
+
+impl Sha256 {
+    /// Takes the next bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all of them, lower-case hex.
+    #[must_use]
+    pub fn hex(self) -> String {
+        hex::encode(self.0.finish())
+    }
+}
+
 /// The key under which ids of people are written where they must be told apart and cannot be read.
 ///
 /// Keyed, because ids are few: a plain hash of every `WHOOP` user id is a matter of seconds. What stands before an id
@@ -281,6 +304,15 @@ mod tests {
         for bad in ["", "a@b.example", "a b", "ä", &"x".repeat(65)] {
             assert_eq!(User::parse(bad), None);
         }
+    }
+
+    #[test]
+    fn pieces_hash_as_the_whole() {
+        let mut pieces = Sha256::default();
+        pieces.update(b"ab");
+        pieces.update(b"");
+        pieces.update(b"c");
+        assert_eq!(pieces.hex(), sha256_hex(b"abc"));
     }
 
     #[test]

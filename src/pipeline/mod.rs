@@ -1,5 +1,9 @@
 //! The two steps, pure.
 
+pub mod decide;
+pub mod emit;
+pub mod normalise;
 pub mod plan;
+pub mod reject;
 pub mod revise;
 pub mod score;

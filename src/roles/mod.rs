@@ -1,1 +1,153 @@
-//! To be written.
+//! Roles run until they are told to stop: they build the adapters, hand them over, and own the drain.
+//!
+//! A role checks everything that it needs before it opens a door: topics, schemas, migrations. What is missing is
+//! refused with what to run. A thread that ends before it was asked to ends the process: a process that limps would
+//! hold partitions that nobody works on.
+
+pub mod all;
+pub mod ingress;
+pub mod pipeline;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::kafka::registry::Registry;
+use crate::model::avro::{Codec, SchemaIds};
+use crate::model::connection::Connection;
+use crate::model::contract::Topic;
+use crate::model::record::Record;
+use crate::model::state::{Known, Outcome, Plan, VendorUser};
+use crate::pipeline::decide::Decide;
+use crate::pipeline::normalise::Normalise;
+use crate::stream::{Converter, Processor, Relayed};
+use crate::telemetry::health::{self, Readiness};
+use crate::telemetry::metrics::Metrics;
+
+impl Processor for Decide {
+    fn plan(&self, batch: &[Record]) -> Plan {
+        self.plan(batch)
+    }
+
+    fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome> {
+        self.decide(batch, known)
+    }
+
+    fn give_up(&self, record: &Record) -> Outcome {
+        self.give_up(record)
+    }
+}
+
+impl Converter for Normalise {
+    fn vendor(&self, record: &Record) -> &'static str {
+        self.vendor(record)
+    }
+
+    fn users(&self, batch: &[Record]) -> Vec<VendorUser> {
+        self.users(batch)
+    }
+
+    fn convert(&self, batch: &[Record], connections: Vec<Connection>, now_us: i64) -> Relayed {
+        let (notes, records) = self.convert(batch, connections, now_us);
+        Relayed { notes, records }
+    }
+
+    fn again(
+        &self,
+        record: &Record,
+        indexes: &[i32],
+        connections: Vec<Connection>,
+        now_us: i64,
+    ) -> Relayed {
+        let (notes, records) = self.again(record, indexes, connections, now_us);
+        Relayed { notes, records }
+    }
+}
+
+/// A token that SIGTERM and SIGINT cancel; the second signal ends the process at once.
+///
+/// # Errors
+/// Where the process may not listen to signals.
+pub fn stop_on_signals() -> Result<CancellationToken> {
+    let failed = |_| Error::internal("listen to signals");
+    let mut term = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+            if !first {
+                tracing::warn!("asked to stop twice: ending at once");
+                std::process::exit(1);
+            }
+            tracing::info!("asked to stop: finishing what is in flight");
+            asked.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+/// Binds an address.
+///
+/// # Errors
+/// Where somebody else has it, or it is not ours.
+pub async fn bind(doing: &'static str, address: std::net::SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Error::new(Kind::InternalError, doing, format!("{:?}", error.kind())))
+}
+
+/// Serves the admin listener until the process ends.
+///
+/// # Errors
+/// Where its address cannot be bound.
+pub async fn serve_admin(
+    config: &Config,
+    readiness: Readiness,
+    metrics: &Metrics,
+    stop: CancellationToken,
+) -> Result<()> {
+    let listener = bind("bind admin.address", config.admin.address).await?;
+    tokio::spawn(health::serve(listener, Arc::new(readiness), metrics.clone(), stop));
+    Ok(())
+}
+
+/// How long a probe of readiness may take.
+#[must_use]
+pub const fn probe_deadline(config: &Config) -> Duration {
+    Duration::from_millis(config.admin.probe_ms_max)
+}
+
+/// The codec with the registry's ids of our schemas.
+///
+/// # Errors
+/// `schema_error` where the registry has not exactly ours, with what to run.
+pub async fn codec(config: &Config) -> Result<Codec> {
+    let registry = Registry::new(&config.registry)?;
+    let mut ids = Vec::new();
+    for topic in [Topic::NormalisedRecords, Topic::BiometricEvents, Topic::TerraBiometricEvents] {
+        let subject = config.kafka.physical(&format!("{topic}-value"));
+        ids.push(registry.id(&subject, schema_of(topic)).await?);
+    }
+    let [normalised, events, terra_events] = ids.as_slice() else {
+        return Err(Error::internal("look up schema ids"));
+    };
+    let ids = SchemaIds { normalised: *normalised, events: *events, terra_events: *terra_events };
+    Codec::new(ids)
+}
+
+/// The newest schema of a topic's values.
+#[must_use]
+pub const fn schema_of(topic: Topic) -> &'static str {
+    match topic {
+        Topic::NormalisedRecords => crate::model::avro::NORMALISED_RECORD,
+        Topic::TerraBiometricEvents => crate::model::avro::TERRA_BIOMETRIC_EVENT,
+        _ => crate::model::avro::BIOMETRIC_EVENT,
+    }
+}

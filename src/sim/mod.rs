@@ -1,1 +1,190 @@
-//! To be written.
+//! The world in memory: a log, a group, a Postgres and a cache as the ports of [`crate::stream`] see them.
+//!
+//! # Why
+//! Exactly-once is a claim about every interleaving of a worker with its peers, the broker and the database. Here
+//! the *production* worker runs in a world where each of its calls waits until the driver lets it happen, so a test
+//! can stop it, kill it, pause it or lie to it at any place, and a seed replays what was seen. One thread, no
+//! clock, no randomness that is not seeded.
+//!
+//! The world imitates our ports, not the client libraries: what librdkafka and tokio-postgres do is what the live
+//! tests are for. What it says of the broker follows the broker's sources: [`group`] has the three group protocols
+//! with their checks of a transactional offset commit, [`txn`] the transaction coordinator with late copies of
+//! requests, [`store`] row locks, transactions in doubt and failovers.
+
+pub mod cache;
+pub mod driver;
+pub mod faults;
+pub mod generate;
+pub mod group;
+pub mod log;
+pub mod oracle;
+pub mod plain;
+pub mod sender;
+pub mod store;
+pub mod traffic;
+pub mod txn;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::error::{Error, Kind};
+use crate::model::contract::Topic;
+use crate::model::id::EventId;
+use crate::stream::Clock;
+use faults::{Call, Grant};
+
+/// How long the broker waits for a sign of a member, and for the end of a transaction (`design.md` §3.1).
+pub const SESSION: Duration = Duration::from_secs(6);
+/// How long a revoke waits for what is under way (`exactly_once.md` §1.5).
+pub const REVOKE: Duration = Duration::from_secs(5);
+/// The wall clock at the start of every world, µs: 2026-03-29T00:00:00Z.
+pub const EPOCH_US: i64 = 1_774_742_400_000_000;
+
+/// Everything that outlives a process.
+#[derive(Debug, Default)]
+pub struct World {
+    now: Duration,
+    broker: log::Broker,
+    groups: BTreeMap<Topic, group::Group>,
+    coordinator: txn::Coordinator,
+    database: store::Database,
+    shelf: cache::Shelf,
+    clients: BTreeMap<u64, Client>,
+    next_client: u64,
+    trace: Vec<String>,
+}
+
+impl World {
+    /// Writes a line of the trace.
+    fn note(&mut self, line: String) {
+        self.trace.push(line);
+    }
+
+    /// Wakes those who wait for records or for news of the group.
+    fn news(&mut self) {
+        for client in self.clients.values_mut() {
+            client.news = true;
+        }
+    }
+}
+
+/// The world, shared by its ports.
+#[derive(Clone, Debug, Default)]
+pub struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    /// The world, for as long as the guard lives; no guard is held over an await.
+    fn lock(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One incarnation of a process' worker, as the world sees it.
+#[derive(Debug)]
+struct Client {
+    slot: usize,
+    asked: Option<Asked>,
+    granted: Option<Grant>,
+    news: bool,
+    seat: group::Seat,
+    producer: Option<txn::Producer>,
+    /// Which primary its connection goes to.
+    primary: u64,
+    reconnected: bool,
+}
+
+/// A call that waits for the driver.
+#[derive(Clone, Debug)]
+struct Asked {
+    call: Call,
+    /// Not before; for waits the time-out.
+    until: Duration,
+    /// Rows that it must lock.
+    rows: BTreeSet<(Topic, i32)>,
+    /// Revisions that it inserts.
+    keys: BTreeSet<(EventId, i32)>,
+}
+
+impl Asked {
+    fn of(call: Call) -> Self {
+        Self { call, until: Duration::ZERO, rows: BTreeSet::new(), keys: BTreeSet::new() }
+    }
+
+    fn row(call: Call, topic: Topic, partition: i32) -> Self {
+        Self { rows: BTreeSet::from([(topic, partition)]), ..Self::of(call) }
+    }
+}
+
+/// A client's way to the world: every port has one.
+#[derive(Clone, Debug)]
+struct Port {
+    world: Shared,
+    client: u64,
+}
+
+impl Port {
+    /// Waits until the driver says what becomes of this call.
+    async fn ask(&self, asked: Asked) -> Grant {
+        if let Some(client) = self.world.lock().clients.get_mut(&self.client) {
+            client.asked = Some(asked);
+            client.granted = None;
+        }
+        poll_fn(|_| {
+            let mut world = self.world.lock();
+            let granted = world.clients.get_mut(&self.client).and_then(|client| {
+                let granted = client.granted.take()?;
+                client.asked = None;
+                Some(granted)
+            });
+            granted.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Waits; `true` where it was news that ended it.
+    async fn wait(&self, call: Call, time: Duration) {
+        let until = self.world.lock().now + time;
+        self.ask(Asked { until, ..Asked::of(call) }).await;
+        if call == Call::Wait
+            && let Some(client) = self.world.lock().clients.get_mut(&self.client)
+        {
+            client.news = false;
+        }
+    }
+
+    /// Does something to the world on this client's behalf; nothing, where the client is dead.
+    fn with<T>(&self, act: impl FnOnce(&mut World, &mut Client) -> T) -> Option<T> {
+        let mut world = self.world.lock();
+        let mut client = world.clients.remove(&self.client)?;
+        let done = act(&mut world, &mut client);
+        world.clients.insert(self.client, client);
+        Some(done)
+    }
+}
+
+/// The error of a call that the driver made fail.
+fn refused(kind: Kind, doing: &'static str) -> Error {
+    Error::new(kind, doing, "SIM")
+}
+
+/// The world's clock: it stands still unless the driver moves it.
+#[derive(Clone, Debug)]
+pub struct SimClock(Port);
+
+impl Clock for SimClock {
+    fn elapsed(&self) -> Duration {
+        self.0.world.lock().now
+    }
+
+    fn now_us(&self) -> i64 {
+        let elapsed = i64::try_from(self.elapsed().as_micros()).unwrap_or(i64::MAX);
+        EPOCH_US.saturating_add(elapsed)
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.0.wait(Call::Sleep, time).await;
+    }
+}

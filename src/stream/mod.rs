@@ -43,6 +43,12 @@ pub struct Metadata {
     pub native: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+impl std::fmt::Debug for Metadata {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}@{}", self.member, self.generation)
+    }
+}
+
 impl Metadata {
     /// Whether it is a member's. The broker takes other metadata unchecked (H6), so we must not send it.
     #[must_use]
@@ -101,6 +107,9 @@ pub trait Log {
     async fn committed(&mut self, partition: i32) -> Result<Option<Committed>>;
     /// The first offset in the log and the one after the last.
     async fn bounds(&mut self, partition: i32) -> Result<(i64, i64)>;
+    /// The end of the partition as the last fetch from it said, without asking anybody: for the lag, not for
+    /// decisions.
+    fn end(&self, partition: i32) -> Option<i64>;
     /// Commits offsets outside of a transaction (normalise).
     async fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<()>;
     /// Nothing with this term is under way any more: the revoke of it may return.
@@ -305,6 +314,8 @@ pub struct Relayed {
 
 /// Normalise, as the engine is given it. Times of dead letters (`now_us`) come in from the caller's clock.
 pub trait Converter {
+    /// Under which vendor's name a record is counted: a closed set.
+    fn vendor(&self, record: &Record) -> &'static str;
     /// Batch → the vendor users whose connections must be known.
     fn users(&self, batch: &[Record]) -> Vec<VendorUser>;
     /// Batch and connections → what is written and sent.

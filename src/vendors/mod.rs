@@ -19,12 +19,14 @@ use crate::model::time::Micros;
 
 pub mod wire;
 
+pub mod healthkit;
 mod oura;
 mod terra;
 mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
-pub static ALL: &[&dyn Vendor] = &[&oura::VENDOR, &terra::VENDOR, &whoop::VENDOR];
+pub static ALL: &[&dyn Vendor] =
+    &[&healthkit::VENDOR, &oura::VENDOR, &terra::VENDOR, &whoop::VENDOR];
 
 /// The vendor of this name.
 #[must_use]

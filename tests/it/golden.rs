@@ -13,7 +13,6 @@
 #![expect(
     clippy::expect_used,
     clippy::unwrap_used,
-    clippy::panic,
     reason = "what a test cannot go on without ends it"
 )]
 
@@ -58,12 +57,10 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
 }
 
+/// The files of a directory; a vendor without one has no fixtures, which is a law's business.
 fn files(directory: &Path) -> Vec<PathBuf> {
-    let listing = std::fs::read_dir(directory);
-    let mut files: Vec<_> = listing
-        .unwrap_or_else(|_| panic!("{} is not there", directory.display()))
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
+    let Ok(listing) = std::fs::read_dir(directory) else { return Vec::new() };
+    let mut files: Vec<_> = listing.map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     files
 }

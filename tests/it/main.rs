@@ -1,5 +1,13 @@
 //! All tests that need no infrastructure, in one binary.
 
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that panics fails, which is what it is for"
+)]
+
 mod cli;
 mod config;
 mod contract;

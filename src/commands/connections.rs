@@ -1,0 +1,203 @@
+//! `connections add|list|remove`: which of our users a vendor's user is.
+//!
+//! What an operator does here is what a vendor's own announcement does in normalise: it takes the same path
+//! (`model::connection`), and doing it twice is doing it once.
+
+use std::io::Write;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Kind, Result};
+use crate::model::connection::{Change, Connection, Connections, FOR_EVER, Lookup};
+use crate::model::id::{ConnectionId, User};
+use crate::model::state::Notes;
+use crate::model::time::Micros;
+use crate::postgres::register::PostgresRegister;
+use crate::stream::Register;
+
+/// What is to be connected.
+#[derive(Clone, Debug)]
+pub struct New {
+    /// The vendor.
+    pub vendor: String,
+    /// Our user.
+    pub user: User,
+    /// The vendor's user.
+    pub named: Named,
+}
+
+/// Who names the vendor's user.
+#[derive(Clone, Debug)]
+pub enum Named {
+    /// The vendor, by this id.
+    ByVendor(String),
+    /// We do: the connection is made of this label, and its own id is the vendor's user (HealthKit, whose
+    /// pushes name their connection).
+    ByLabel(String),
+}
+
+/// Connects from this moment on (the vendor user's first row reaches back without bound) and prints the row,
+/// with its token where `token` makes one.
+///
+/// # Errors
+/// As [`PostgresRegister`]'s calls; [`Kind::InternalError`] where it does not hold after it was written,
+/// because somebody else wrote at the same moment.
+pub async fn add(
+    register: &mut PostgresRegister,
+    new: &New,
+    at_us: Micros,
+    token: impl Fn(ConnectionId) -> Option<String>,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let (vendor, user) = (new.vendor.as_str(), &new.user);
+    let (id, vendor_user) = match &new.named {
+        Named::ByVendor(name) => (ConnectionId::derive(vendor, name, user), name.clone()),
+        Named::ByLabel(label) => {
+            let id = ConnectionId::derive(vendor, label, user);
+            (id, id.to_string())
+        }
+    };
+    let key = [(vendor.to_owned(), vendor_user.clone())];
+    let mut known = Connections::new(register.connections(&key).await?);
+    known.begin(vendor, &vendor_user, user.clone(), id, at_us);
+    write(register, &known).await?;
+    let after = Connections::new(register.connections(&key).await?);
+    match after.at(vendor, &vendor_user, at_us) {
+        Lookup::Connected(row) if row.id == id && row.user == *user => {
+            print(&[row.clone()], token(id), json, out)
+        }
+        _ => Err(Error::internal("add a connection: another was made meanwhile; run it again")),
+    }
+}
+
+/// Prints connections, the latest first; all of them or one user's.
+///
+/// # Errors
+/// As [`add`].
+pub async fn list(
+    register: &mut PostgresRegister,
+    user: Option<&User>,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let mut rows = register.all_connections().await?;
+    rows.retain(|row| user.is_none_or(|user| row.user == *user));
+    rows.sort_by_key(|row| std::cmp::Reverse(row.valid_from));
+    print(&rows, None, json, out)
+}
+
+/// Ends the connection that holds at this moment and prints it; gives back whether there was one. Its records
+/// stay.
+///
+/// # Errors
+/// As [`add`].
+pub async fn remove(
+    register: &mut PostgresRegister,
+    vendor: &str,
+    vendor_user: &str,
+    at_us: Micros,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<bool> {
+    let key = [(vendor.to_owned(), vendor_user.to_owned())];
+    let mut known = Connections::new(register.connections(&key).await?);
+    known.apply(vendor, &Change::End { vendor_user: vendor_user.to_owned() }, at_us);
+    let ended: Vec<Connection> = known.changes().cloned().collect();
+    write(register, &known).await?;
+    print(&ended, None, json, out)?;
+    Ok(!ended.is_empty())
+}
+
+async fn write(register: &mut PostgresRegister, known: &Connections) -> Result<()> {
+    let connections = known.changes().cloned().collect();
+    register.note(&Notes { connections, ..Notes::default() }).await
+}
+
+fn print(
+    rows: &[Connection],
+    token: Option<String>,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let text = if json { lines(rows, token.as_deref()) } else { table(rows, token.as_deref()) };
+    out.write_all(text.as_bytes())
+        .map_err(|_closed| Error::new(Kind::InternalError, "print connections", ""))
+}
+
+/// One JSON object a line; a beginning without bound and an end that has not come are null.
+fn lines(rows: &[Connection], token: Option<&str>) -> String {
+    let line = |row: &Connection| {
+        let mut line = json!({
+            "id": row.id,
+            "vendor": row.vendor,
+            "vendor_user": row.vendor_user,
+            "user": row.user,
+            "valid_from": (row.valid_from != FOR_EVER).then(|| time(row.valid_from)),
+            "valid_to": row.valid_to.map(time),
+        });
+        if let (Some(token), Some(object)) = (token, line.as_object_mut()) {
+            object.insert("token".to_owned(), Value::from(token));
+        }
+        format!("{line}\n")
+    };
+    rows.iter().map(line).collect()
+}
+
+fn table(rows: &[Connection], token: Option<&str>) -> String {
+    if rows.is_empty() {
+        return "no connections\n".to_owned();
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["vendor", "vendor user", "user", "from", "to", "connection"]);
+    for row in rows {
+        let from = if row.valid_from == FOR_EVER { "ever".into() } else { time(row.valid_from) };
+        table.add_row([
+            row.vendor.clone(),
+            row.vendor_user.clone(),
+            row.user.to_string(),
+            from,
+            row.valid_to.map_or_else(|| "now".to_owned(), time),
+            row.id.to_string(),
+        ]);
+    }
+    let token = token.map(|token| format!("token: {token}\n"));
+    format!("{table}\n{}", token.unwrap_or_default())
+}
+
+fn time(at_us: Micros) -> String {
+    Timestamp::from_microsecond(at_us).map_or_else(|_| at_us.to_string(), |at| at.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> Connection {
+        let user = User::parse("a").expect("a user");
+        Connection {
+            id: ConnectionId::derive("terra", "v", &user),
+            vendor: "terra".into(),
+            vendor_user: "v".into(),
+            user,
+            valid_from: FOR_EVER,
+            valid_to: Some(1_000_000),
+        }
+    }
+
+    #[test]
+    fn a_row_says_from_when_to_when() {
+        let text = table(&[row()], None);
+        assert!(text.contains("ever") && text.contains("1970-01-01T00:00:01Z"), "{text}");
+        let line: Value = serde_json::from_str(&lines(&[row()], Some("t"))).expect("JSON");
+        assert_eq!(line["valid_from"], Value::Null);
+        assert_eq!(line["valid_to"], "1970-01-01T00:00:01Z");
+        assert_eq!(line["token"], "t");
+        assert_eq!(table(&[], None), "no connections\n");
+        assert_eq!(lines(&[], None), "");
+    }
+}

@@ -1,0 +1,346 @@
+//! Threads one batch through revise and score: what is known goes in, an [`Outcome`] comes out.
+//!
+//! Each record is decided on what is known after the one before it, so a record that comes twice in one batch behaves
+//! as in two, and the size of a batch shows nowhere. No clock, batch or process may show in a row or a byte: after a
+//! crash the same records are decided again, in other batches, and must come out the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::reject::{self, Stage};
+use super::revise::{self, Revised, gather, holder, place, sample_ids};
+use super::score::score;
+use super::{emit, plan};
+use crate::error::{Reject, Result};
+use crate::model::avro::Codec;
+use crate::model::contract::header;
+use crate::model::event::{
+    BiometricEvent, Content, Merge, NormalisedRecord, Op, Origin, Reading, flag,
+};
+use crate::model::id::{EventId, Place};
+use crate::model::outbox::Output;
+use crate::model::record::Record;
+use crate::model::state::{
+    Bucket, Current, Decision, Known, Outcome, Plan, Revision, Shown, Verdict,
+};
+
+/// How often a record was tried before it is given up (`stream::worker`).
+const TRIES: u32 = 3;
+
+/// Decide, pure.
+pub struct Decide {
+    codec: Arc<Codec>,
+}
+
+impl Decide {
+    /// Decide over this codec.
+    #[must_use]
+    pub const fn new(codec: Arc<Codec>) -> Self {
+        Self { codec }
+    }
+
+    /// What this batch must know.
+    #[must_use]
+    pub fn plan(&self, batch: &[Record]) -> Plan {
+        let records: Vec<NormalisedRecord> =
+            batch.iter().filter_map(|record| self.read(record).ok()).collect();
+        plan::plan(records.iter())
+    }
+
+    /// What becomes of this batch.
+    ///
+    /// # Errors
+    /// `internal_error` or `schema_error` where an event cannot be written: ours to mend.
+    pub fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome> {
+        let mut thread = Thread { codec: &self.codec, known, outcome: Outcome::default() };
+        for input in batch {
+            let read = self.read(input);
+            let source = read.as_ref().ok().map(|record| record.source);
+            let verdict = match read {
+                Ok(record) => thread.record(input, record)?,
+                Err(bad) => thread.reject(input, &bad, 0),
+            };
+            thread.outcome.decisions.push(Decision {
+                partition: input.partition,
+                offset: input.offset,
+                source,
+                verdict,
+            });
+        }
+        Ok(thread.outcome)
+    }
+
+    /// A record that killed the process too often: its dead letter, untried.
+    #[must_use]
+    pub fn give_up(&self, record: &Record) -> Outcome {
+        let mut thread =
+            Thread { codec: &self.codec, known: Known::default(), outcome: Outcome::default() };
+        let bad = Reject {
+            kind: crate::error::Kind::InternalError,
+            ..Reject::invalid(crate::error::Path::root(), "given up: the process died of it")
+        };
+        let verdict = thread.reject(record, &bad, TRIES);
+        let (partition, offset) = (record.partition, record.offset);
+        thread.outcome.decisions.push(Decision { partition, offset, source: None, verdict });
+        thread.outcome
+    }
+
+    fn read(&self, record: &Record) -> std::result::Result<NormalisedRecord, Reject> {
+        let value = record.value.as_deref().ok_or_else(|| {
+            Reject::malformed(crate::error::Path::root(), "a record without a value")
+        })?;
+        self.codec.decode_record(value)
+    }
+}
+
+/// One batch on its way: what is known by now, and what came out so far.
+struct Thread<'a> {
+    codec: &'a Codec,
+    known: Known,
+    outcome: Outcome,
+}
+
+impl Thread<'_> {
+    fn record(&mut self, input: &Record, record: NormalisedRecord) -> Result<Verdict> {
+        match record.merge {
+            Merge::Replace => self.replace(input, record),
+            Merge::Union => self.union(input, record),
+            Merge::Removal => self.removal(input, &record),
+        }
+    }
+
+    fn reject(&mut self, input: &Record, bad: &Reject, retries: u32) -> Verdict {
+        let record = reject::dead_letter(input, bad, Stage::Decide { retries }, &[]);
+        let output = Output { cause: input.offset, record };
+        self.outcome.outbox.entry(input.partition).or_default().push(output);
+        Verdict::DeadLettered(bad.kind)
+    }
+
+    // ── replace ────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn replace(&mut self, input: &Record, record: NormalisedRecord) -> Result<Verdict> {
+        let id = record.event_id;
+        let at = place(&record);
+        let hash = self.codec.content_hash(record.op, &record.content);
+        let known = self.known.revisions.get(&id);
+        match revise::revise(known, at, record.op, hash) {
+            Revised::Superseded(revision) => Ok(Verdict::Superseded(id, revision)),
+            Revised::Duplicate { revision, moves } => {
+                if moves {
+                    self.move_up(id, revision, at);
+                }
+                Ok(Verdict::Duplicate(id, revision))
+            }
+            Revised::Next(revision) => {
+                let current = Current { revision, place: at, op: record.op, hash };
+                self.publish(input, event(record, revision), current)?;
+                self.known.revisions.insert(id, current);
+                Ok(Verdict::Published(id, revision))
+            }
+        }
+    }
+
+    /// Moves the place of the latest revision up, in the row that this batch adds or in the one that stands.
+    fn move_up(&mut self, id: EventId, revision: i32, at: Place) {
+        if let Some(current) = self.known.revisions.get_mut(&id) {
+            current.place = at;
+        }
+        let added = self.outcome.revisions.iter_mut().rev();
+        let mut added = added.filter(|row| row.event_id == id && row.revision == revision);
+        match added.next() {
+            Some(row) => row.place = at,
+            None => {
+                self.outcome.moved.insert((id, revision), at);
+            }
+        }
+    }
+
+    // ── union ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn union(&mut self, input: &Record, mut record: NormalisedRecord) -> Result<Verdict> {
+        let id = record.event_id;
+        let sample_type = plan::sample_type(&record);
+        let mut bucket = self.known.buckets.remove(&id).unwrap_or_else(|| bucket_of(&record));
+        let waiting = self.known.waiting.entry(sample_type.clone()).or_default();
+        let (seen, waited) = (bucket.samples.len(), waiting.len());
+        let readings = std::mem::take(&mut record.content.readings);
+        let added = gather(&mut bucket, waiting, readings);
+        if waiting.len() != waited {
+            self.outcome.waiting.insert(sample_type, waiting.clone());
+        }
+        let verdict = if added.is_empty() {
+            if bucket.samples.len() == seen {
+                Verdict::Duplicate(id, bucket.revision)
+            } else {
+                Verdict::Ignored("removed before it came")
+            }
+        } else {
+            bucket.revision += 1;
+            date(&mut record.content, &added);
+            record.content.readings = added;
+            let current = self.standing(&record, bucket.revision);
+            self.publish(input, event(record, bucket.revision), current)?;
+            Verdict::Published(id, bucket.revision)
+        };
+        if bucket.samples.len() != seen {
+            self.outcome.buckets.insert(id, bucket.clone());
+        }
+        self.known.buckets.insert(id, bucket);
+        Ok(verdict)
+    }
+
+    /// Sample ids that are gone: marked where they are, waited for where they are not.
+    fn removal(&mut self, input: &Record, record: &NormalisedRecord) -> Result<Verdict> {
+        let sample_type = plan::sample_type(record);
+        let mut marked: BTreeMap<EventId, Vec<Uuid>> = BTreeMap::new();
+        let mut waits = false;
+        for id in sample_ids(&record.content.removed) {
+            let of_type =
+                self.known.buckets.values().filter(|bucket| bucket.sample_type == sample_type);
+            match holder(of_type, &id).map(|bucket| bucket.event_id) {
+                Some(event_id) => {
+                    let bucket = self.known.buckets.get_mut(&event_id);
+                    let gone = bucket.and_then(|bucket| bucket.samples.insert(id, true));
+                    if gone == Some(false) {
+                        marked.entry(event_id).or_default().push(id);
+                    }
+                }
+                None => {
+                    let waiting = self.known.waiting.entry(sample_type.clone()).or_default();
+                    waits |= waiting.insert(id);
+                }
+            }
+        }
+        if waits && let Some(waiting) = self.known.waiting.get(&sample_type) {
+            self.outcome.waiting.insert(sample_type, waiting.clone());
+        }
+        let mut verdict = Verdict::Duplicate(record.event_id, 0);
+        if waits {
+            verdict = Verdict::Waiting;
+        }
+        for (event_id, ids) in marked {
+            let Some(bucket) = self.known.buckets.get_mut(&event_id) else { continue };
+            bucket.revision += 1;
+            let bucket = bucket.clone();
+            let removed = ids.iter().map(Uuid::to_string).collect();
+            let changed = NormalisedRecord {
+                event_id,
+                device_type: bucket.device_type.clone(),
+                record_id: bucket.record_id.clone(),
+                merge: Merge::Union,
+                // The bucket is still there; it is samples of it that are gone.
+                op: Op::Upsert,
+                content: Content {
+                    offset_provenance: "unknown".to_owned(),
+                    state: "final".to_owned(),
+                    removed,
+                    ..Content::default()
+                },
+                ..record.clone()
+            };
+            let current = self.standing(&changed, bucket.revision);
+            self.publish(input, event(changed, bucket.revision), current)?;
+            verdict = Verdict::Published(event_id, bucket.revision);
+            self.outcome.buckets.insert(event_id, bucket);
+        }
+        Ok(verdict)
+    }
+
+    // ── what is published ──────────────────────────────────────────────────────────────────────────────────
+
+    fn standing(&self, record: &NormalisedRecord, revision: i32) -> Current {
+        let hash = self.codec.content_hash(record.op, &record.content);
+        Current { revision, place: place(record), op: record.op, hash }
+    }
+
+    /// A revision: its row, its output, what the cache shows.
+    fn publish(&mut self, input: &Record, event: BiometricEvent, current: Current) -> Result<()> {
+        let mut event = event;
+        event.triggers = score(&event);
+        let topic = emit::topic(&event);
+        let bytes = Bytes::from(self.codec.encode_event(topic, &event)?);
+        let traceparent = input.headers.get(header::TRACEPARENT);
+        let record = emit::event(topic, &event, bytes.clone(), traceparent);
+        self.outcome
+            .outbox
+            .entry(input.partition)
+            .or_default()
+            .push(Output { cause: input.offset, record });
+        self.outcome.shown.extend(Shown::of(&event));
+        if event.origin == Origin::Live {
+            self.outcome.receipts.push((event.vendor.clone(), event.received_at));
+        }
+        self.outcome.revisions.push(Revision {
+            event_id: event.event_id,
+            revision: current.revision,
+            place: current.place,
+            op: current.op,
+            hash: current.hash,
+            user: event.user_id,
+            device_type: event.device_type,
+            measured_at: event.content.measured_at(),
+            event: bytes,
+        });
+        Ok(())
+    }
+}
+
+/// Dates a content by these readings: a reading from the future dates it only where all are, or one wrong clock would
+/// be the latest for ever.
+fn date(content: &mut Content, readings: &[Reading]) {
+    let is_skewed = |reading: &&Reading| reading.flags.iter().any(|name| name == flag::CLOCK_SKEW);
+    let all = readings.iter().all(|reading| is_skewed(&reading));
+    let dated = || readings.iter().filter(|reading| all || !is_skewed(reading));
+    content.start_at = dated().map(|reading| reading.start_at).min();
+    content.end_at = dated().map(|reading| reading.end_at.unwrap_or(reading.start_at)).max();
+}
+
+/// A bucket that has seen nothing.
+fn bucket_of(record: &NormalisedRecord) -> Bucket {
+    Bucket {
+        event_id: record.event_id,
+        user: record.user_id.clone(),
+        sample_type: plan::sample_type(record),
+        record_id: record.record_id.clone(),
+        vendor: record.vendor.clone(),
+        device_type: record.device_type.clone(),
+        day: day_of(&record.record_id),
+        revision: 0,
+        samples: BTreeMap::new(),
+    }
+}
+
+/// The UTC day with which a bucket's natural key begins.
+fn day_of(record_id: &str) -> i32 {
+    let day = record_id.split('|').next().and_then(crate::model::time::Day::parse);
+    day.map_or(0, |day| day.0)
+}
+
+/// A record as an event: its revision, its age at receipt, no triggers yet.
+fn event(record: NormalisedRecord, revision: i32) -> BiometricEvent {
+    let measured_at = record.content.measured_at();
+    BiometricEvent {
+        event_id: record.event_id,
+        revision,
+        op: record.op,
+        user_id: record.user_id,
+        connection_id: record.connection_id,
+        vendor: record.vendor,
+        device_type: record.device_type,
+        via: record.via,
+        record_type: record.record_type,
+        record_id: record.record_id,
+        merge: record.merge,
+        version: record.version,
+        received_at: record.received_at,
+        freshness_us: measured_at.map(|at| record.received_at.saturating_sub(at)),
+        source: record.source,
+        origin: record.origin,
+        normaliser: record.normaliser,
+        content: record.content,
+        triggers: Vec::new(),
+    }
+}

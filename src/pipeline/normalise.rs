@@ -1,0 +1,467 @@
+//! Step 1: what a raw record says, in our language, for our user.
+//!
+//! A batch goes in with the rows of the connections that it names; records for `normalised-records`, dead letters
+//! and notes come out. Nothing is kept between batches and no clock is asked: the time of dead letters comes in. So
+//! the step may be done twice, by two processes even, and what follows it recognises what it has seen.
+//!
+//! # Decisions
+//! - A connection that begins or ends in a batch counts for what follows it in the batch: a person connects, and
+//!   the first night comes in the next breath.
+//! - What belongs to a vendor user that nobody knows is held, item by item. A sweep puts it through again when its
+//!   connection exists ([`Normalise::again`]).
+//! - Bad items of one body are one dead letter per kind, because a push can have thousands; each has its own verdict.
+//! - A record that came with origin *replay* gives records and nothing else: it asks for no fetch, makes no
+//!   connection, holds nothing, gives nothing up. All of that happened when it first came.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::emit;
+use super::reject::{Stage, dead_letter};
+use crate::error::{Kind, Path, Reject};
+use crate::model::avro::Codec;
+use crate::model::connection::{Change, Connection, Connections, Lookup};
+use crate::model::contract::{PROBE_VENDOR, Topic, UNION_BYTES_MAX, header};
+use crate::model::event::{Merge, NORMALISER, NormalisedRecord, Origin};
+use crate::model::id::{ConnectionId, EventId, Source, User};
+use crate::model::record::{Headers, OutRecord, Record};
+use crate::model::state::{
+    Held, Hydration, HydrationEnd, HydrationKey, Notes, RawVerdict, VendorUser,
+};
+use crate::model::time::Micros;
+use crate::vendors::{self, Item, Raw, Vendor, VendorRecord, What};
+
+/// The most bytes of a canonical record: below the 16 MiB that its topic takes, with room for its headers.
+const RECORD_BYTES_MAX: usize = 15 * 1024 * 1024;
+/// The last receipt time that is believed, µs: the end of the year 9998.
+const RECEIVED_AT_MAX: Micros = 253_370_764_800_000_000;
+/// The position of what is said of a whole body.
+const WHOLE: i32 = -1;
+
+/// What is done with a vendor's user for whom there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// Its items wait until the connection exists.
+    Hold,
+    /// A connection begins, to a user that is derived from the vendor's.
+    Derive,
+}
+
+/// Normalise, pure.
+pub struct Normalise {
+    codec: Arc<Codec>,
+    unknown: Unknown,
+    find: fn(&str) -> Option<&'static dyn Vendor>,
+}
+
+/// A raw record as its vendor's file reads it.
+struct Read {
+    vendor: &'static str,
+    received_at: Micros,
+    origin: Origin,
+    items: Vec<Item>,
+}
+
+impl Normalise {
+    /// Normalise over every vendor.
+    #[must_use]
+    pub const fn new(codec: Arc<Codec>, unknown: Unknown) -> Self {
+        Self { codec, unknown, find: vendors::find }
+    }
+
+    /// The vendor under whose name a record is counted; `unknown` for a name that is none of ours, so that no
+    /// header can make a series.
+    #[must_use]
+    pub fn vendor(&self, record: &Record) -> &'static str {
+        let name = record.headers.text(header::VENDOR).unwrap_or_default();
+        if name == PROBE_VENDOR {
+            return PROBE_VENDOR;
+        }
+        (self.find)(name).map_or("unknown", Vendor::name)
+    }
+
+    /// The vendor users whose connections must be known to convert this batch.
+    #[must_use]
+    pub fn users(&self, batch: &[Record]) -> Vec<VendorUser> {
+        let mut users = BTreeSet::new();
+        for read in batch.iter().filter_map(|record| self.read(record)?.ok()) {
+            for item in read.items {
+                let named = match item.what {
+                    What::Record(_) | What::Fetch { .. } | What::Gone(_) => {
+                        item.vendor_user.into_iter().collect()
+                    }
+                    What::Connection(
+                        Change::Begin { vendor_user, .. } | Change::End { vendor_user },
+                    ) => {
+                        vec![vendor_user]
+                    }
+                    What::Connection(Change::Rename { old, new }) => vec![old, new],
+                    What::Ignored(_) | What::Bad(_) => Vec::new(),
+                };
+                users.extend(named.into_iter().map(|user| (read.vendor.to_owned(), user)));
+            }
+        }
+        users.into_iter().collect()
+    }
+
+    /// What becomes of this batch, by the connections as they were read.
+    #[must_use]
+    pub fn convert(
+        &self,
+        batch: &[Record],
+        connections: Vec<Connection>,
+        now_us: Micros,
+    ) -> (Notes, Vec<OutRecord>) {
+        let mut thread = Thread::new(self, connections, now_us);
+        for record in batch {
+            thread.record(record, None);
+        }
+        thread.end()
+    }
+
+    /// What becomes of the held items of one record, by the connections of now. An item that the record does not
+    /// have any more (a repaired normaliser reads it otherwise) is ignored under that reason.
+    #[must_use]
+    pub fn again(
+        &self,
+        record: &Record,
+        indexes: &[i32],
+        connections: Vec<Connection>,
+        now_us: Micros,
+    ) -> (Notes, Vec<OutRecord>) {
+        let mut thread = Thread::new(self, connections, now_us);
+        thread.record(record, Some(indexes));
+        thread.end()
+    }
+
+    /// Nothing for a probe of the ingress; else what the vendor's file makes of it, or why it cannot be read at all.
+    fn read(&self, record: &Record) -> Option<Result<Read, Reject>> {
+        let name = record.headers.text(header::VENDOR);
+        if name == Some(PROBE_VENDOR) {
+            return None;
+        }
+        Some(self.read_as(name.and_then(self.find), record))
+    }
+
+    fn read_as(
+        &self,
+        vendor: Option<&'static dyn Vendor>,
+        record: &Record,
+    ) -> Result<Read, Reject> {
+        let whole = Path::root();
+        let vendor = vendor.ok_or_else(|| Reject {
+            kind: Kind::UnknownVendor,
+            ..Reject::malformed(whole.clone(), "no header names a vendor that is known")
+        })?;
+        let body = record
+            .value
+            .as_ref()
+            .ok_or_else(|| Reject::malformed(whole.clone(), "a record without a value"))?;
+        let received_at = record
+            .headers
+            .text(header::RECEIVED_AT)
+            .and_then(|text| text.parse().ok())
+            .filter(|at| (0..=RECEIVED_AT_MAX).contains(at))
+            .ok_or_else(|| {
+                Reject::malformed(whole.clone(), "no header says when it was received")
+            })?;
+        let origin = match record.headers.get(header::ORIGIN) {
+            None => Origin::Live,
+            Some(_) => record
+                .headers
+                .text(header::ORIGIN)
+                .and_then(Origin::parse)
+                .ok_or_else(|| Reject::malformed(whole, "a header with an unknown origin"))?,
+        };
+        let items = vendor.parse(&Raw { headers: &record.headers, body, received_at })?;
+        Ok(Read { vendor: vendor.name(), received_at, origin, items })
+    }
+}
+
+/// One batch on its way: connections by now, and what came out so far.
+struct Thread<'a> {
+    step: &'a Normalise,
+    connections: Connections,
+    now_us: Micros,
+    /// What is to be fetched, or (`true`) not any more; the last word on each.
+    fetches: BTreeMap<HydrationKey, (Micros, Source, bool)>,
+    held: BTreeMap<Source, Held>,
+    verdicts: BTreeMap<Source, RawVerdict>,
+    records: Vec<OutRecord>,
+}
+
+/// Where an item comes from.
+struct At<'a> {
+    record: &'a Record,
+    vendor: &'static str,
+    received_at: Micros,
+    origin: Origin,
+    source: Source,
+}
+
+/// Bad items of one record by kind: the first, and the positions of all.
+type Bad = BTreeMap<Kind, (Reject, Vec<i32>)>;
+
+impl<'a> Thread<'a> {
+    fn new(step: &'a Normalise, connections: Vec<Connection>, now_us: Micros) -> Self {
+        Self {
+            step,
+            connections: Connections::new(connections),
+            now_us,
+            fetches: BTreeMap::new(),
+            held: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            records: Vec::new(),
+        }
+    }
+
+    fn end(self) -> (Notes, Vec<OutRecord>) {
+        let mut notes = Notes {
+            connections: self.connections.changes().cloned().collect(),
+            held: self.held.into_values().collect(),
+            verdicts: self.verdicts.into_values().collect(),
+            ..Notes::default()
+        };
+        for (key, (asked_at, source, gone)) in self.fetches {
+            if gone {
+                notes.ended.push(HydrationEnd { key, source, asked_at });
+            } else {
+                notes.hydrations.push(Hydration { key, source, asked_at });
+            }
+        }
+        (notes, self.records)
+    }
+
+    /// A raw record; of its items only those at these positions, where they are given.
+    fn record(&mut self, record: &Record, only: Option<&[i32]>) {
+        let read = match self.step.read(record) {
+            None => return,
+            Some(Ok(read)) => read,
+            Some(Err(bad)) => return self.whole(record, bad),
+        };
+        let mut bad = Bad::new();
+        let mut missing: BTreeSet<i32> = only.into_iter().flatten().copied().collect();
+        let empty = read.items.is_empty();
+        let wanted = |item: &Item| only.is_none_or(|indexes| indexes.contains(&item.index));
+        for item in read.items.into_iter().filter(wanted) {
+            missing.remove(&item.index);
+            let at = At {
+                record,
+                vendor: read.vendor,
+                received_at: read.received_at,
+                origin: read.origin,
+                source: record.source(item.index),
+            };
+            if let Err(reject) = self.item(&at, item) {
+                let (_, positions) = bad.entry(reject.kind).or_insert_with(|| (reject, Vec::new()));
+                positions.push(at.source.index);
+            }
+        }
+        if read.origin == Origin::Replay {
+            return;
+        }
+        if empty && only.is_none() {
+            self.ignore(record.source(WHOLE), "empty");
+        }
+        for index in missing {
+            self.ignore(record.source(index), "no such item any more");
+        }
+        for (reject, positions) in bad.into_values() {
+            self.give_up(record, &reject, &positions);
+        }
+    }
+
+    fn whole(&mut self, record: &Record, bad: Reject) {
+        if record.headers.text(header::ORIGIN) == Some(Origin::Replay.name()) {
+            return;
+        }
+        let stage = Stage::Normalise { failed_at: self.now_us };
+        self.records.push(dead_letter(record, &bad, stage, &[]));
+        self.dead(record.source(WHOLE), bad.kind);
+    }
+
+    fn give_up(&mut self, record: &Record, bad: &Reject, positions: &[i32]) {
+        let stage = Stage::Normalise { failed_at: self.now_us };
+        self.records.push(dead_letter(record, bad, stage, positions));
+        for index in positions {
+            self.dead(record.source(*index), bad.kind);
+        }
+    }
+
+    fn dead(&mut self, source: Source, kind: Kind) {
+        let verdict = RawVerdict { source, verdict: "dead_lettered", reason: kind.name() };
+        self.verdicts.insert(source, verdict);
+    }
+
+    fn ignore(&mut self, source: Source, reason: &'static str) {
+        let verdict = RawVerdict { source, verdict: "ignored", reason };
+        self.verdicts.entry(source).or_insert(verdict);
+    }
+
+    fn item(&mut self, at: &At<'_>, item: Item) -> Result<(), Reject> {
+        let replayed = at.origin == Origin::Replay;
+        let user = item.vendor_user;
+        match item.what {
+            What::Bad(bad) => return Err(bad),
+            What::Ignored(_) | What::Connection(_) if replayed => {}
+            What::Ignored(why) => self.ignore(at.source, why),
+            What::Connection(change) => {
+                self.connections.apply(at.vendor, &change, at.received_at);
+                self.ignore(at.source, "a connection event");
+            }
+            What::Record(record) => {
+                if let Some((connection, user)) = self.whose(at, user)? {
+                    self.emit(at, connection, user, *record)?;
+                }
+            }
+            What::Fetch { record_type, record_id } => {
+                if let Some((connection, _)) = self.whose(at, user)? {
+                    self.fetch(at, connection, record_type, &record_id, false);
+                    // Ten notifications of one record are one fetch; each of them says that it waits for it.
+                    let verdict = "waiting";
+                    let waits = RawVerdict { source: at.source, verdict, reason: "a fetch" };
+                    if !replayed {
+                        self.verdicts.entry(at.source).or_insert(waits);
+                    }
+                }
+            }
+            What::Gone(record) => {
+                if let Some((connection, user)) = self.whose(at, user)? {
+                    self.fetch(at, connection, &record.record_type, &record.record_id, true);
+                    self.emit(at, connection, user, *record)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection of an item's vendor user when it was received. Nothing where there is none: the item then
+    /// waits, or has its verdict.
+    fn whose(
+        &mut self,
+        at: &At<'_>,
+        vendor_user: Option<String>,
+    ) -> Result<Option<(ConnectionId, User)>, Reject> {
+        let Some(vendor_user) = vendor_user else {
+            return Err(Reject::malformed(Path::root(), "an item that names no user"));
+        };
+        let replayed = at.origin == Origin::Replay;
+        let mut found = self.connections.at(at.vendor, &vendor_user, at.received_at);
+        if found == Lookup::Unknown && self.step.unknown == Unknown::Derive && !replayed {
+            let user = User::derived(at.vendor, &vendor_user);
+            let change = Change::Begin { vendor_user: vendor_user.clone(), user };
+            self.connections.apply(at.vendor, &change, at.received_at);
+            found = self.connections.at(at.vendor, &vendor_user, at.received_at);
+        }
+        match found {
+            Lookup::Connected(row) => return Ok(Some((row.id, row.user.clone()))),
+            Lookup::Disconnected | Lookup::Unknown if replayed => {}
+            Lookup::Disconnected => self.ignore(at.source, "disconnected"),
+            Lookup::Unknown => {
+                let (vendor, received_at) = (at.vendor.to_owned(), at.received_at);
+                let held = Held { source: at.source, vendor, vendor_user, received_at };
+                self.held.insert(at.source, held);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes a fetch, or its end; of several in a batch the one that was asked last.
+    fn fetch(
+        &mut self,
+        at: &At<'_>,
+        connection: ConnectionId,
+        record_type: &str,
+        record_id: &str,
+        gone: bool,
+    ) {
+        if at.origin == Origin::Replay {
+            return;
+        }
+        let key = HydrationKey {
+            vendor: at.vendor.to_owned(),
+            connection,
+            record_type: record_type.to_owned(),
+            record_id: record_id.to_owned(),
+        };
+        let asked = (at.received_at, at.source, gone);
+        let last = self.fetches.entry(key).or_insert(asked);
+        *last = asked.max(*last);
+    }
+
+    fn emit(
+        &mut self,
+        at: &At<'_>,
+        connection: ConnectionId,
+        user: User,
+        record: VendorRecord,
+    ) -> Result<(), Reject> {
+        let normalised = NormalisedRecord {
+            event_id: EventId::derive(connection, &record.record_type, &record.record_id),
+            user_id: user,
+            connection_id: connection,
+            vendor: at.vendor.to_owned(),
+            device_type: record.device_type,
+            via: record.via.to_owned(),
+            record_type: record.record_type,
+            record_id: record.record_id,
+            merge: record.merge,
+            op: record.op,
+            version: record.version,
+            received_at: at.received_at,
+            source: at.source,
+            origin: at.origin,
+            normaliser: NORMALISER,
+            content: record.content,
+        };
+        let key = Bytes::from(normalised.user_id.as_str().to_owned());
+        let mut headers = Headers::new()
+            .with(header::ORIGIN, at.origin.name())
+            .with(header::SOURCE, emit::source(at.source));
+        if let Some(traceparent) = at.record.headers.get(header::TRACEPARENT) {
+            headers.push(header::TRACEPARENT, traceparent.clone());
+        }
+        let mut values = Vec::new();
+        split(&self.step.codec, normalised, &mut values)?;
+        self.records.extend(values.into_iter().map(|value| OutRecord {
+            topic: Topic::NormalisedRecords,
+            key: Some(key.clone()),
+            headers: headers.clone(),
+            value: Some(value),
+        }));
+        Ok(())
+    }
+}
+
+/// The values of a record: one, or of a union (and of removed samples) as many as keep below the bound, each with a
+/// part of the samples. What cannot be split passes whole, as far as a topic takes it.
+fn split(codec: &Codec, record: NormalisedRecord, values: &mut Vec<Bytes>) -> Result<(), Reject> {
+    let bytes = codec
+        .encode_record(&record)
+        .map_err(|error| Reject { kind: error.kind, ..too_large("cannot be written as Avro") })?;
+    let (readings, removed) = (record.content.readings.len(), record.content.removed.len());
+    let splits = record.merge != Merge::Replace && readings.max(removed) > 1;
+    if bytes.len() > UNION_BYTES_MAX && splits {
+        drop(bytes);
+        let mut left = record;
+        let mut right = left.clone();
+        right.content.readings = left.content.readings.split_off(readings / 2);
+        right.content.removed = left.content.removed.split_off(removed / 2);
+        split(codec, left, values)?;
+        return split(codec, right, values);
+    }
+    if bytes.len() > RECORD_BYTES_MAX {
+        return Err(too_large("a record of more than 15 MiB"));
+    }
+    values.push(Bytes::from(bytes));
+    Ok(())
+}
+
+fn too_large(why: &'static str) -> Reject {
+    Reject { kind: Kind::PayloadTooLarge, ..Reject::invalid(Path::root(), why) }
+}
+
+#[cfg(test)]
+mod tests;

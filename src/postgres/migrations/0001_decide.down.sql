@@ -1,0 +1,1 @@
+DROP TABLE waiting_removals, buckets, decisions, revisions, outbox, stream_progress;

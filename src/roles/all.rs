@@ -1,0 +1,40 @@
+//! Ingress and pipeline in one process, for one machine.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{ingress, pipeline, serve_admin};
+use crate::config::{Config, Profile};
+use crate::error::Result;
+use crate::kafka::admin;
+use crate::kafka::producer::Sending;
+use crate::telemetry::metrics::Metrics;
+
+/// Runs both until `stop`; the door closes first, then the workers finish.
+///
+/// # Errors
+/// What is missing, with what to run; or that a worker ended by itself.
+pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
+    let keys = ingress::keys(config)?;
+    let metrics = Metrics::new();
+    let production = config.profile == Profile::Production;
+    admin::check(&config.kafka, &ingress::TOPICS, production).await?;
+    let workers = pipeline::start(config, &metrics).await?;
+    let sender = Sending::start(&config.kafka, "ingress")?;
+    let readiness = pipeline::probes(config, ingress::probes(config, &sender, stop.clone()));
+    let ended = CancellationToken::new();
+    serve_admin(config, readiness, &metrics, ended.clone()).await?;
+    let (closed, broken) = (CancellationToken::new(), stop.child_token());
+    let door = async {
+        let opened = ingress::open(config, keys, &sender, &metrics, broken.clone()).await;
+        closed.cancel();
+        opened
+    };
+    let work = async {
+        let done = workers.until(closed.clone()).await;
+        broken.cancel();
+        done
+    };
+    let (opened, worked) = tokio::join!(door, work);
+    ended.cancel();
+    opened.and(worked)
+}

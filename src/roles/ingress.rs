@@ -1,0 +1,106 @@
+//! The ingress role: the door over a real log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{bind, probe_deadline, serve_admin};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::ingress::{self, Keys};
+use crate::kafka::admin;
+use crate::kafka::producer::Sending;
+use crate::model::contract::{PROBE_VENDOR, Topic, header};
+use crate::model::record::{Headers, OutRecord};
+use crate::stream::Sender as _;
+use crate::stream::clock::Stopwatch;
+use crate::telemetry::health::Readiness;
+use crate::telemetry::metrics::Metrics;
+
+/// What the door needs of Kafka.
+pub const TOPICS: [Topic; 1] = [Topic::RawWebhooks];
+
+/// Runs the door until `stop`.
+///
+/// # Errors
+/// What is missing, with what to run; nothing after the door is open.
+pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
+    let keys = keys(config)?;
+    let metrics = Metrics::new();
+    let production = config.profile == crate::config::Profile::Production;
+    admin::check(&config.kafka, &TOPICS, production).await?;
+    let sender = Sending::start(&config.kafka, "ingress")?;
+    let ended = CancellationToken::new();
+    let readiness = probes(config, &sender, stop.clone());
+    serve_admin(config, readiness, &metrics, ended.clone()).await?;
+    open(config, keys, &sender, &metrics, stop).await?;
+    ended.cancel();
+    Ok(())
+}
+
+/// The keys of the door, or every problem with them.
+///
+/// # Errors
+/// `validation_error`; the problems are on standard error by then.
+pub fn keys(config: &Config) -> Result<Keys> {
+    config.keys().map_err(|problems| {
+        for problem in problems {
+            tracing::error!(key = %problem.key, what = %problem.what, "configuration");
+        }
+        Error::new(Kind::ValidationError, "read the configuration's secrets", "")
+    })
+}
+
+/// How long the answer of one probe stands: each asks for a record of its own in the log.
+const PROBE_STANDS: Duration = Duration::from_secs(1);
+
+/// Ready means: the brokers acknowledge a record within the probe's deadline.
+#[must_use]
+pub fn probes(config: &Config, sender: &Sending, stop: CancellationToken) -> Readiness {
+    let sender = sender.clone();
+    let last: Arc<Mutex<Option<(Stopwatch, bool)>>> = Arc::default();
+    Readiness::new(stop, probe_deadline(config)).with("kafka", move || {
+        let (sender, last) = (sender.clone(), Arc::clone(&last));
+        Box::pin(async move {
+            let mut last = last.lock().await;
+            match *last {
+                Some((asked, ready)) if asked.elapsed() < PROBE_STANDS => ready,
+                _ => {
+                    *last = Some((Stopwatch::start(), false));
+                    let ready = sender.send(probe()).await.is_ok();
+                    *last = Some((Stopwatch::start(), ready));
+                    ready
+                }
+            }
+        })
+    })
+}
+
+/// A record that says nothing: normalise knows it and ignores it.
+fn probe() -> OutRecord {
+    let headers = Headers::new().with(header::VENDOR, PROBE_VENDOR);
+    let value = Some(Bytes::from_static(b"{}"));
+    OutRecord { topic: Topic::RawWebhooks, key: None, headers, value }
+}
+
+/// Opens the door and serves until `stop`.
+///
+/// # Errors
+/// Where the address cannot be bound.
+pub async fn open(
+    config: &Config,
+    keys: Keys,
+    sender: &Sending,
+    metrics: &Metrics,
+    stop: CancellationToken,
+) -> Result<()> {
+    let listener = bind("bind ingress.address", config.ingress.address).await?;
+    tracing::info!(address = %config.ingress.address, "the door is open");
+    let (settings, sender) = (config.ingress.clone(), Arc::new(sender.clone()));
+    let drained = ingress::serve(settings, keys, sender, metrics.clone(), listener, stop).await;
+    tracing::info!(cut_off = drained.cut_off, "the door is closed");
+    Ok(())
+}
