@@ -1,6 +1,5 @@
-//! No health data leaks: a canary that goes in by every door comes out of none but the log of records.
-
-#![expect(clippy::expect_used, reason = "what a test cannot go on without ends it")]
+//! No health data leaks: a canary that goes in by every door comes out of none but the log of
+//! records.
 
 use std::io::Write;
 use std::sync::{Mutex, Once};
@@ -8,7 +7,7 @@ use std::sync::{Mutex, Once};
 use biometric_bridge::telemetry::log::{Level, subscriber};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::http::{Mood, World, head, oura, settings, world};
+use crate::door::{Mood, World, head, oura, settings, world};
 
 const CANARY: &str = "canary-jane.doe";
 const CANARY_NAME: &str = "x-canary-jane";
@@ -29,8 +28,8 @@ impl Write for Page {
     }
 }
 
-/// Logs to the page from here on. Whoever opens a door calls it first: an event that is reached while nobody
-/// listens may stay disabled for the rest of the process.
+/// Logs to the page from here on. Whoever opens a door calls it first: an event that is reached
+/// while nobody listens may stay disabled for the rest of the process.
 pub(crate) fn listen() {
     static LISTENING: Once = Once::new();
     LISTENING.call_once(|| {
