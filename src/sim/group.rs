@@ -284,7 +284,7 @@ impl Group {
 
     fn join(&mut self, seat: &mut Seat, slot: usize, now: Duration) {
         self.joins += 1;
-        seat.member = format!("member-{}", self.joins);
+        seat.member = format!("member-{slot}-{}", self.joins);
         seat.generation = 0;
         let member = Member {
             slot,

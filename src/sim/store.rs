@@ -112,6 +112,16 @@ impl Database {
         }
     }
 
+    /// Decide's tables are emptied, `applied = 0`: a rebuild begins.
+    pub(super) fn empty(&mut self) {
+        self.history.clear();
+        let before = std::mem::take(&mut self.tables);
+        self.tables.connections = before.connections;
+        self.tables.hydrations = before.hydrations;
+        self.tables.held = before.held;
+        self.tables.verdicts = before.verdicts;
+    }
+
     /// No way back from here.
     pub(super) fn forget_history(&mut self) {
         self.history.clear();

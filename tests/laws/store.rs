@@ -468,14 +468,15 @@ pub(crate) async fn a_removed_sample_is_found_from_the_newest_day_back(world: &i
 
 pub(crate) async fn an_id_across_two_samples_is_not_found(world: &impl Stores) {
     let mut store = world.open().await;
-    // In the newer bucket's bytes the id stands across two samples, in the older one it is a sample.
+    // In the newer bucket's bytes the id stands across a sample and its flag; in the older one it is a sample.
     let (low, high) = (0x0011_2233_4455_6677_8899_aabb_ccdd_ee00_u128, 0xff << 120);
-    let across = (low << 8) | 0xff << 0;
+    let across = low << 8;
+    let further = low << 16 | 0xff;
     let newer = bucket(1, 20, &[low, high]);
     let older = bucket(2, 10, &[across]);
     let outcome = buckets([newer, older.clone()]);
     assert_eq!(applied(&mut store, 0, &outcome).await, Applied::Committed);
-    for id in [across, low << 8, low << 16] {
+    for id in [across, further] {
         let plan = Plan {
             removed: BTreeMap::from([(heart_rate(), BTreeSet::from([Uuid::from_u128(id)]))]),
             ..Plan::default()
