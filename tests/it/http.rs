@@ -1,5 +1,8 @@
 //! The door over a real socket: what a sender can see, and what is then stored.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use biometric_bridge::ingress::{Drained, Settings};
 use biometric_bridge::model::contract::{Topic, header};
 use biometric_bridge::model::id::{PseudonymKey, sha256_hex};
@@ -7,8 +10,6 @@ use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use biometric_bridge::telemetry::metrics::Metrics;
 use biometric_bridge::vendors;
 use biometric_bridge::vendors::wire::hmac::{sign_base64, sign_hex};
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
