@@ -26,8 +26,8 @@ use crate::stream::{Sender, text};
 use crate::telemetry::metrics::Metrics;
 use crate::vendors::{KeyUser, Request as Signed, Verified};
 
-/// What is reserved ahead of what has come. A frame of hyper's is never larger than its read buffer, which is
-/// set to the same, so a body never has more in memory than it has reserved.
+/// What is reserved ahead of what has come. A frame of hyper's is never larger than its read
+/// buffer, which is set to the same, so a body never has more in memory than it has reserved.
 pub(super) const BODY_STEP_BYTES: usize = 16 * 1024;
 /// The longest value of a request header that goes onto the record.
 const KEPT_BYTES_MAX: usize = 1_024;
@@ -45,7 +45,8 @@ pub(super) struct Door<S> {
     pub(super) metrics: Metrics,
     permits: Permits,
     budget: Budget,
-    /// Whether the last record was acknowledged: an outage is logged when it begins and when it ends.
+    /// Whether the last record was acknowledged: an outage is logged when it begins and when it
+    /// ends.
     durable: AtomicBool,
 }
 
@@ -222,7 +223,8 @@ impl<S: Sender> Door<S> {
         refusal.answer(self.settings.retry_after_s)
     }
 
-    /// Refused with the body, if there is one, left unread: what follows on this connection is not a request.
+    /// Refused with the body, if there is one, left unread: what follows on this connection is not
+    /// a request.
     fn refused_unread(&self, refusal: Refusal, body: &impl Body) -> Answer {
         let answer = self.refused(refusal);
         if body.is_end_stream() { answer } else { reply::closing(answer) }
@@ -272,8 +274,8 @@ fn delivery_id(value: &[u8]) -> Option<&str> {
     fits.then(|| std::str::from_utf8(value).ok()).flatten()
 }
 
-/// The request's W3C trace context, if it is one, else one that is derived from the delivery: no randomness, and
-/// the same bytes received at another time are another trace.
+/// The request's W3C trace context, if it is one, else one that is derived from the delivery: no
+/// randomness, and the same bytes received at another time are another trace.
 fn traceparent(request: &HeaderMap, sha256: &str, received_at: Micros) -> String {
     let mut given = request.get_all(header::TRACEPARENT).iter();
     if let (Some(one), None) = (given.next(), given.next())
@@ -287,7 +289,8 @@ fn traceparent(request: &HeaderMap, sha256: &str, received_at: Micros) -> String
     format!("00-{trace}-{}-01", span.unwrap_or_default())
 }
 
-/// Version 00 in the form of W3C Trace Context: 16, 8 and 1 bytes of lower-case hex, ids not all zero.
+/// Version 00 in the form of W3C Trace Context: 16, 8 and 1 bytes of lower-case hex, ids not all
+/// zero.
 fn is_traceparent(text: &str) -> bool {
     let hex = |part: &str, digits: usize| {
         part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

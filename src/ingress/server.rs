@@ -25,7 +25,8 @@ use crate::ingress::{Keys, Settings};
 use crate::stream::Sender;
 use crate::telemetry::metrics::Metrics;
 
-/// The first pause after an accept that failed, and the longest: no file descriptors is no reason to spin.
+/// The first pause after an accept that failed, and the longest: no file descriptors is no reason
+/// to spin.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -47,10 +48,11 @@ impl Entry for TcpListener {
     }
 }
 
-/// Serves webhooks on this listener until `stop`, then no longer accepts, finishes what is in flight, and returns.
+/// Serves webhooks on this listener until `stop`, then no longer accepts, finishes what is in
+/// flight, and returns.
 ///
-/// Settings and keys must have no [`Settings::problems`]; the caller has looked. Readiness is the caller's: it
-/// looks at the same `stop`.
+/// Settings and keys must have no [`Settings::problems`]; the caller has looked. Readiness is the
+/// caller's: it looks at the same `stop`.
 pub async fn serve<S: Sender>(
     settings: Settings,
     keys: Keys,
@@ -165,7 +167,8 @@ async fn connection<S: Sender>(
     }
 }
 
-/// Counts what hyper has refused before it was a request. Its texts are not logged: they may quote a head.
+/// Counts what hyper has refused before it was a request. Its texts are not logged: they may quote
+/// a head.
 fn count(error: &hyper::Error, metrics: &Metrics) {
     let status = if error.is_parse_too_large() {
         "431"

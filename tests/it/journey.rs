@@ -223,7 +223,11 @@ fn whatever_kills_normalise_the_events_are_the_same() {
                     let seam = Seam { name: "normalise", call, grant, dies };
                     let (story, sprung) = tell(batching, Some((seam, nth)));
                     let what = format!("{seam:?} #{nth}, batches of {batching}");
-                    assert!(content(story.events()) == reference, "{what}\n{}", story.driver.explain());
+                    assert!(
+                        content(story.events()) == reference,
+                        "{what}\n{}",
+                        story.driver.explain()
+                    );
                     story.end();
                     runs += 1;
                     if !sprung {
