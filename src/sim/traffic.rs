@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
+use crate::model::connection::{Connection, FOR_EVER};
 use crate::model::id::{ConnectionId, User, sha256_hex};
 use crate::model::time::{Day, Micros};
 use crate::sim::generate::Dice;
@@ -76,6 +77,16 @@ impl Sent {
     pub fn sha256(&self) -> String {
         sha256_hex(&self.body)
     }
+
+    /// The same, signed by nobody. A bearer token is not over the body: there it is the token that is wrong.
+    fn with_bad_signature(mut self) -> Self {
+        let token = self.headers.iter_mut().find(|(name, _)| *name == "authorization");
+        match token {
+            Some((_, token)) => token.push('0'),
+            None => self.body.push(b' '),
+        }
+        Self { sort: Sort::BadSignature, ..self }
+    }
 }
 
 /// Shares of what goes wrong, percent of all requests.
@@ -133,6 +144,19 @@ impl Person {
         let provider = providers.get(usize::try_from(number % 4).unwrap_or_default()).copied()?;
         let connection = ConnectionId::derive("healthkit", LABEL, &user);
         Some(Self { terra_user: format!("terra-sim-{number}"), provider, connection, user })
+    }
+
+    /// The HealthKit connection as `connections add` would make it; Terra's comes by `auth`.
+    #[must_use]
+    pub fn healthkit(&self) -> Connection {
+        Connection {
+            id: self.connection,
+            vendor: "healthkit".to_owned(),
+            vendor_user: self.connection.to_string(),
+            user: self.user.clone(),
+            valid_from: FOR_EVER,
+            valid_to: None,
+        }
     }
 }
 
@@ -248,9 +272,7 @@ impl Traffic {
             return self.malformed(now_us);
         }
         if within(shares.bad_signatures) {
-            let mut sent = self.fresh(now_us);
-            sent.body.push(b' ');
-            return Sent { sort: Sort::BadSignature, ..sent };
+            return self.fresh(now_us).with_bad_signature();
         }
         let sent = self.fresh(now_us);
         if self.earlier.len() == REMEMBERED {
