@@ -1,7 +1,6 @@
 # Every target is one line: the logic is in the program, its tests and helm/local/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-BIN := $(or $(CARGO_TARGET_DIR),target)/ci/biometric-bridge
 
 .PHONY: help run test it live planted sim golden lint fmt doc deny build up down status reset clean
 
@@ -17,8 +16,8 @@ test: ## All tests: lints, the suite without infrastructure, planted bugs, the l
 it: ## The suite without infrastructure
 	@cargo test --lib --test it
 
-live: build up ## The live suite, on the local stack
-	@cargo test --profile ci --features live --test live -- --test-threads=1
+live: up ## The live suite, on the local stack (KILLS=20 times kill -9)
+	@cargo test --features live --test live -- --test-threads=1
 
 planted: ## Plant every bug, one at a time, and print caught or missed
 	@tests/planted
@@ -41,8 +40,8 @@ doc: ## The documentation, broken links refused
 deny: ## Licences, bans and sources of dependencies (needs cargo-deny)
 	@cargo deny --offline check licenses bans sources
 
-build: ## The program, optimised, without the long link
-	@cargo build --profile ci
+build: ## The program, optimised, as it is shipped
+	@cargo build --release
 
 up: ## Start Kafka, the registry, Postgres and Redis on loopback, or use what answers there
 	@helm/local/stack up

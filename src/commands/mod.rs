@@ -4,8 +4,10 @@
 
 pub mod audit;
 pub mod connections;
+pub mod describe;
 pub mod http;
 pub mod migrate;
+pub mod normalise;
 pub mod schemas;
 pub mod simulate;
 pub mod topics;
@@ -42,6 +44,8 @@ pub fn run(cli: &Cli) -> u8 {
     let chosen = rustls::crypto::aws_lc_rs::default_provider().install_default();
     debug_assert!(chosen.is_ok(), "the provider is chosen once");
     match &cli.command {
+        Command::Describe => done(describe::run(&mut std::io::stdout())),
+        Command::Normalise(arguments) => normalise::run(arguments, &mut std::io::stdout()),
         Command::Config(cli::ConfigCommand::Docs) => print(config::DEFAULTS),
         _ => match load(cli) {
             Ok(config) => with_config(cli, config),
@@ -51,7 +55,6 @@ pub fn run(cli: &Cli) -> u8 {
 }
 
 fn load(cli: &Cli) -> std::result::Result<Config, Vec<Problem>> {
-    #[expect(clippy::disallowed_methods, reason = "the environment is read here, once")]
     let environment = std::env::vars();
     config::load(cli.config.as_deref(), environment)
 }

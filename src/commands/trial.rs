@@ -7,8 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,18 +17,17 @@ use crate::cli;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::ingress::{self, Hatch, VendorKeys};
-use crate::model::avro::{Codec, SchemaIds};
 use crate::model::contract::{Topic, header};
-use crate::model::event::{BiometricEvent, NormalisedRecord};
+use crate::model::event::BiometricEvent;
 use crate::model::time::Micros;
-use crate::pipeline::decide::Decide;
-use crate::pipeline::normalise::{Normalise, Unknown};
+use crate::pipeline::normalise::Unknown;
 use crate::sim::EPOCH_US;
-use crate::sim::driver::{self, Body, Dialect, Driver, Ports, Setting};
+use crate::sim::driver::{Dialect, Driver, Setting};
 use crate::sim::oracle::Report;
+use crate::sim::real::Real;
 use crate::sim::sender::SimSender;
 use crate::sim::traffic::{Keys, Sent, Shares, Traffic};
-use crate::stream::relay::{self, Relay};
+use crate::stream::relay;
 use crate::telemetry::metrics::Metrics;
 
 /// What signs the invented requests, and the key of pseudonyms: of a world that ends with the command.
@@ -141,8 +138,7 @@ async fn trial(what: &cli::Try, config: &Config) -> Result<Tried> {
 struct World {
     driver: Driver,
     door: Hatch<SimSender>,
-    dialect: Avro,
-    metrics: Metrics,
+    real: Real,
     traffic: Traffic,
     requests: BTreeMap<&'static str, u64>,
     answers: BTreeMap<u16, u64>,
@@ -151,11 +147,12 @@ struct World {
 
 impl World {
     fn new(what: &cli::Try, config: &Config) -> Result<Self> {
-        let metrics = Metrics::new();
-        let dialect = Avro::new()?;
+        let real = Real::new()?;
         let setting = Setting { seed: what.seed, ..Setting::default() };
-        let mut driver = Driver::with_workers(setting, &dialect, 2);
-        driver.add(Topic::RawWebhooks, normalise(&dialect, Unknown::Hold, metrics.clone()));
+        let mut driver = Driver::with_workers(setting, &real, 2);
+        let wait_max = setting.worker.wait_max;
+        let settings = relay::Settings { wait_max, ..relay::Settings::default() };
+        real.add_relay(&mut driver, Unknown::Hold, settings);
         let keys = Keys { terra: KEY.into(), healthkit: KEY.into() };
         let traffic = Traffic::new(what.seed, what.users, Shares::default(), keys);
         for person in traffic.people() {
@@ -164,13 +161,12 @@ impl World {
         let signs = VendorKeys { signing: vec![KEY.into()], handshake: None };
         let vendors = ["terra", "healthkit"].map(|name| (name.to_owned(), signs.clone()));
         let keys = ingress::Keys { pseudonym: KEY.into(), vendors: vendors.into() };
-        let door = Hatch::new(config.ingress.clone(), keys, driver.sender(), metrics.clone());
+        let door = Hatch::new(config.ingress.clone(), keys, driver.sender(), Metrics::new());
         let door = door.ok_or_else(|| Error::internal("open the door of try"))?;
         let mut world = Self {
             driver,
             door,
-            dialect,
-            metrics,
+            real,
             traffic,
             requests: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -243,7 +239,7 @@ impl World {
     fn events(&self) -> Vec<BiometricEvent> {
         let topics = [Topic::BiometricEvents, Topic::TerraBiometricEvents];
         let records = topics.into_iter().flat_map(|topic| self.driver.committed(topic));
-        records.filter_map(|record| self.dialect.event(record.value.as_deref()?)).collect()
+        records.filter_map(|record| self.real.event(record.value.as_deref()?)).collect()
     }
 
     fn verdicts(&self, published: usize) -> BTreeMap<String, u64> {
@@ -253,18 +249,17 @@ impl World {
             let name = format!("decide: {}", decision.verdict.name());
             *verdicts.entry(name).or_default() += 1;
         }
-        for name in ["ignored", "dead_lettered", "held"] {
-            let counted = self.metrics.verdicts.with_label_values(&["normalise", name]).get();
-            if counted > 0 {
-                verdicts.insert(format!("normalise: {name}"), counted);
-            }
+        let (_, held) = self.driver.waiting();
+        let ended = self.driver.verdicts().into_iter().map(|ended| ended.verdict);
+        for verdict in ended.chain(held.iter().map(|_| "held")) {
+            *verdicts.entry(format!("normalise: {verdict}")).or_default() += 1;
         }
         verdicts
     }
 
     /// What the checker finds, and whether the door kept what it accepted and nothing else.
     fn findings(&self) -> Vec<String> {
-        let report = self.driver.report(&self.dialect);
+        let report = self.driver.report(&self.real);
         let mut findings: Vec<String> =
             report.lines().map(|(kind, line)| format!("{kind}: {line}")).collect();
         let accepted = self.answers.get(&200).copied().unwrap_or(0);
@@ -274,59 +269,4 @@ impl World {
         }
         findings
     }
-}
-
-/// The real bytes, and the real decide: what `sim`'s driver is given where it is not to play.
-#[derive(Clone)]
-pub struct Avro(Arc<Codec>);
-
-impl Avro {
-    /// With ids of its own: there is no registry in memory.
-    ///
-    /// # Errors
-    /// `schema_error` where an embedded schema does not parse, which a test holds.
-    pub fn new() -> Result<Self> {
-        let codec = Codec::new(SchemaIds { normalised: 1, events: 2, terra_events: 3 })?;
-        Ok(Self(Arc::new(codec)))
-    }
-}
-
-impl Dialect for Avro {
-    type Decide = Decide;
-
-    fn processor(&self) -> Decide {
-        Decide::new(Arc::clone(&self.0))
-    }
-
-    fn write(&self, record: &NormalisedRecord) -> Bytes {
-        self.0.encode_record(record).unwrap_or_default().into()
-    }
-
-    fn read(&self, value: &[u8]) -> Option<NormalisedRecord> {
-        self.0.decode_record(value).ok()
-    }
-
-    fn event(&self, value: &[u8]) -> Option<BiometricEvent> {
-        self.0.decode_event(value).ok()
-    }
-}
-
-/// A process of normalise, for a slot of the driver that reads `raw-webhooks`.
-#[must_use]
-pub fn normalise(dialect: &Avro, unknown: Unknown, metrics: Metrics) -> Body {
-    let codec = Arc::clone(&dialect.0);
-    let wait_max = driver::settings(1).wait_max;
-    let settings = relay::Settings { wait_max, ..relay::Settings::default() };
-    Rc::new(move |ports: Ports| {
-        let converter = Normalise::new(Arc::clone(&codec), unknown);
-        let metrics = metrics.clone();
-        Box::pin(async move {
-            let Ports { log, sender, register, reader, clock, stop, .. } = ports;
-            let mut relay =
-                Relay::new(log, sender, register, reader, clock, converter, settings, metrics);
-            if let Err(error) = relay.run(&stop).await {
-                tracing::error!(%error, "normalise has ended");
-            }
-        })
-    })
 }

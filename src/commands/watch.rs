@@ -28,11 +28,13 @@ use crate::postgres::register::PostgresRegister;
 use crate::roles;
 use crate::sim::traffic::{Keys, Person};
 use crate::stream::Register as _;
-use crate::stream::clock::now_us;
+use crate::stream::clock::{Stopwatch, now_us};
 
 /// How often the table moves, and how often a plain line is printed.
 const TICK: Duration = Duration::from_millis(500);
 const PLAIN_EVERY: u32 = 10;
+/// How long a process that starts may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Latencies of the last so many events are shown.
 const REMEMBERED: usize = 4096;
 
@@ -90,6 +92,9 @@ async fn send(what: &cli::Traffic, config: &Config) -> Result<Tally> {
     let keys = keys(config)?;
     connect(what.users, config).await?;
     let stop = roles::stop_on_signals()?;
+    if what.watch {
+        ready(config, &stop).await?;
+    }
     let shared = Shared::default();
     let readers = Arc::new(AtomicBool::new(what.watch));
     let ended = CancellationToken::new();
@@ -125,6 +130,23 @@ async fn send(what: &cli::Traffic, config: &Config) -> Result<Tally> {
         reader.await.map_err(|_| Error::internal("read the output topics"))??;
     }
     tally
+}
+
+/// Waits until ingress and pipeline say that they are ready.
+async fn ready(config: &Config, stop: &CancellationToken) -> Result<()> {
+    let url = format!("http://{}", config.admin.address);
+    let begun = Stopwatch::start();
+    while !stop.is_cancelled() && begun.elapsed() < READY_WITHIN {
+        if let Some(mut page) = Client::new(&url, Duration::from_secs(3))
+            && let Some(answer) = page.send("GET", "/ready", &[], Vec::new()).await
+            && answer.status == 200
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(TICK).await;
+    }
+    let doing = "wait for /ready of admin.address; is `biometric-bridge all` running?";
+    Err(Error::new(Kind::Overloaded, doing, ""))
 }
 
 fn keys(config: &Config) -> Result<Keys> {

@@ -43,8 +43,8 @@ pub type Condemn = Arc<dyn Fn() + Send + Sync>;
 const POLL: Duration = Duration::from_millis(20);
 /// The same while something waits for the poll thread.
 const POLL_BUSY: Duration = Duration::from_millis(2);
-/// How often a waiting revoke looks again.
-const SLICE: Duration = Duration::from_millis(10);
+/// How often a waiting revoke looks at its time.
+const SLICE: Duration = Duration::from_millis(50);
 /// One seek; the library answers it without the network.
 const SEEK: Duration = Duration::from_millis(1000);
 /// The log's bounds, asked for on the poll thread when a position may be outside of them.
@@ -402,11 +402,16 @@ impl Log for Member {
         if tokio::time::timeout(at_most, self.shared.news.notified()).await.is_err() {}
     }
 
+    fn end(&self, partition: i32) -> Option<i64> {
+        member::end(&*self.shared.consumer()?, &self.shared.name, partition)
+    }
+
     async fn seek(&mut self, partition: i32, from: i64) -> Result<()> {
         if !self.shared.handover().seek(partition, from) {
             return Err(Error::new(Kind::BrokerUnavailable, "seek", "NotOwned"));
         }
         self.shared.asked.store(true, Ordering::Release);
+        self.shared.released.notify_all(); // a revoke that waits serves seeks meanwhile
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! The group metadata, taken once and handed on as the very same object: the one place with `unsafe`.
+//! What of the library rust-rdkafka hides: the group metadata, taken once and handed on as the very same object, and
+//! the ends of partitions that it knows without asking. The one place with `unsafe`.
 //!
 //! # Why
 //! The broker accepts transactional offsets from metadata of no member unchecked (H6 of the protocol), and the
@@ -7,7 +8,7 @@
 //! object is taken here, read here, kept in [`Metadata::native`], and goes into `send_offsets_to_transaction` here.
 #![expect(unsafe_code, reason = "rust-rdkafka offers neither the fields nor the object")]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,6 +68,28 @@ pub(super) fn nobody() -> Metadata {
 /// The library's object in this metadata, if it came from [`take`].
 pub(super) fn object(metadata: &Metadata) -> Option<Arc<NativeMetadata>> {
     metadata.native.clone()?.downcast().ok()
+}
+
+/// The end of a partition as the last fetch said it; absent before the first one.
+pub(super) fn end<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> Option<i64> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client and the name live through the call, which reads what the library has cached and writes the
+    // two numbers, whose addresses are ours.
+    let code = unsafe {
+        native::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            topic.as_ptr(),
+            partition,
+            &raw mut low,
+            &raw mut high,
+        )
+    };
+    (RDKafkaErrorCode::from(code) == RDKafkaErrorCode::NoError && high >= 0).then_some(high)
 }
 
 /// How a transactional call failed: the code and its three classes.

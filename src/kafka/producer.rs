@@ -38,7 +38,6 @@ type Answer = std::result::Result<(i32, i64), RDKafkaErrorCode>;
 #[derive(Debug, Default)]
 struct Acknowledge {
     watch: Watch,
-    fatal: AtomicBool,
 }
 
 impl ClientContext for Acknowledge {
@@ -47,9 +46,6 @@ impl ClientContext for Acknowledge {
     }
 
     fn error(&self, error: KafkaError, text: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            self.fatal.store(true, Ordering::Release);
-        }
         self.watch.error(&error, text);
     }
 }
@@ -94,8 +90,10 @@ impl Sending {
     }
 
     /// Puts another producer in the place of a dead one, at most one a second.
-    fn renew(&self) {
-        if self.0.renewing.swap(true, Ordering::AcqRel) {
+    fn renew_if_dead(&self) {
+        if self.producer().client().fatal_error().is_none()
+            || self.0.renewing.swap(true, Ordering::AcqRel)
+        {
             return;
         }
         let inner = Arc::clone(&self.0);
@@ -153,10 +151,6 @@ impl Sender for Sending {
         let this = self.clone();
         async move {
             let producer = this.producer();
-            if producer.client().context().fatal.load(Ordering::Acquire) {
-                this.renew();
-                return Err(Error::new(Kind::BrokerUnavailable, DOING, "Fatal"));
-            }
             let name = this.0.settings.physical(record.topic.name());
             let (answer, answered) = oneshot::channel();
             {
@@ -166,21 +160,102 @@ impl Sender for Sending {
                 message.key = record.key.as_deref();
                 message.payload = record.value.as_deref();
                 if let Err((error, _)) = producer.send(message) {
+                    this.renew_if_dead();
                     return Err(match error.rdkafka_error_code() {
                         Some(code) => refused(code),
                         None => Error::new(Kind::InternalError, DOING, code(&error)),
                     });
                 }
             }
+            // Not kept while waiting: the last owner of a producer ends it, and that blocks.
+            drop(producer);
             let timeout = Duration::from_millis(this.0.settings.send_timeout_ms.into()) + GRACE;
             let (partition, offset) = match tokio::time::timeout(timeout, answered).await {
                 Ok(Ok(Ok(at))) => at,
-                Ok(Ok(Err(code))) => return Err(refused(code)),
+                Ok(Ok(Err(code))) => {
+                    this.renew_if_dead();
+                    return Err(refused(code));
+                }
                 Ok(Err(_)) | Err(_) => {
                     return Err(Error::new(Kind::BrokerUnavailable, DOING, "NoAnswer"));
                 }
             };
             Ok(Coordinates { topic: record.topic, partition, offset })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+    use crate::kafka::settings::tests::local;
+    use crate::model::contract::Topic;
+    use crate::model::record::Headers;
+
+    fn record(size: usize) -> OutRecord {
+        OutRecord {
+            topic: Topic::RawWebhooks,
+            key: None,
+            headers: Headers::new(),
+            value: Some(vec![0; size].into()),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_acknowledgement_names_the_place() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(Topic::RawWebhooks.name(), 1, 1).unwrap();
+        let brokers = cluster.bootstrap_servers();
+        let sending = Sending::start(&local(|to| to.brokers = brokers), "test").unwrap();
+        for offset in 0..3 {
+            let at = sending.send(record(10)).await.unwrap();
+            assert_eq!((at.topic, at.partition, at.offset), (Topic::RawWebhooks, 0, offset));
+        }
+    }
+
+    /// Nobody listens: what fits waits until its deadline, what does not fit is refused at once.
+    #[tokio::test]
+    async fn a_full_queue_is_refused_at_once() {
+        let settings = local(|settings| {
+            settings.brokers = "127.0.0.1:9".into();
+            settings.send_timeout_ms = 1500;
+            settings.send_queue_bytes_max = 1 << 20;
+        });
+        let sending = Sending::start(&settings, "test").unwrap();
+        let send = || {
+            let sending = sending.clone();
+            tokio::spawn(async move { sending.send(record(100_000)).await })
+        };
+        let waiting: Vec<_> = (0..10).map(|_| send()).collect();
+        tokio::task::yield_now().await;
+        let refused =
+            tokio::time::timeout(Duration::from_millis(200), sending.send(record(900_000)));
+        assert_eq!(refused.await.expect("at once").unwrap_err().kind, Kind::Overloaded);
+        assert!(!sending.drained(Duration::from_millis(50)).await);
+        for sent in waiting {
+            assert_eq!(sent.await.unwrap().unwrap_err().kind, Kind::BrokerUnavailable);
+        }
+        assert!(sending.drained(Duration::from_secs(1)).await);
+    }
+
+    #[tokio::test]
+    async fn a_dead_producer_is_followed_by_another() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(Topic::RawWebhooks.name(), 1, 1).unwrap();
+        let brokers = cluster.bootstrap_servers();
+        let sending = Sending::start(&local(|to| to.brokers = brokers), "test").unwrap();
+        sending.send(record(1)).await.unwrap();
+        let fatal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        cluster.request_errors(RDKafkaApiKey::Produce, &[fatal]);
+        let mut failed = 0;
+        while sending.send(record(1)).await.is_err() {
+            failed += 1;
+            assert!(failed < 100, "it never came back");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(failed > 0, "a fatal error was not seen as one");
     }
 }

@@ -5,7 +5,7 @@
 //! when every acknowledgement is in *and* the library's queues are empty. Calls block, so each runs on a blocking
 //! thread under a watchdog of ours: `send_offsets_to_transaction` has a path on which the library never looks at its
 //! deadline. And a revoke that waited in vain must be sure that no EndTxn can follow: every EndTxn passes a
-//! [`Gate`] that can be shut from the poll thread.
+//! gate that can be shut from the poll thread.
 
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -470,8 +470,174 @@ impl Publisher for Transactional {
         }
     }
 
-    /// Judged by the producer's whole life: see [`super::watch`].
+    /// Judged by the producer's whole life: see `watch.rs`.
     fn disturbed(&self) -> bool {
         self.cell.get().is_none_or(|handle| handle.disturbed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use rdkafka::mocking::{MockCluster, MockCoordinator};
+    use rdkafka::producer::DefaultProducerContext;
+
+    use super::*;
+    use crate::kafka::settings::tests::local;
+
+    fn cluster() -> MockCluster<'static, DefaultProducerContext> {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic(Topic::BiometricEvents.name(), 4, 1).unwrap();
+        cluster
+    }
+
+    fn publisher(cluster: &MockCluster<'static, DefaultProducerContext>) -> Transactional {
+        let brokers = cluster.bootstrap_servers();
+        Transactional::new(&local(|settings| settings.brokers = brokers), "decide", "0")
+    }
+
+    fn outputs(count: usize) -> Vec<OutRecord> {
+        let output = |at: usize| OutRecord {
+            topic: Topic::BiometricEvents,
+            key: Some(format!("u{at}").into()),
+            headers: Headers::new().with("event_type", "sleep"),
+            value: Some("value".into()),
+        };
+        (0..count).map(output).collect()
+    }
+
+    /// `kafka.md` §0 finding 1: in flight means a quantum of 100 ms in the commit.
+    #[tokio::test]
+    async fn nothing_is_in_flight_when_send_returns() {
+        let cluster = cluster();
+        let mut publisher = publisher(&cluster);
+        publisher.open().await.unwrap();
+        for _ in 0..50 {
+            publisher.begin().await.unwrap();
+            publisher.send(&outputs(20)).await.unwrap();
+            let handle = publisher.cell.get().unwrap();
+            assert_eq!(handle.producer.in_flight_count(), 0);
+            drop(handle);
+            tokio::time::timeout(Duration::from_millis(90), publisher.commit())
+                .await
+                .expect("a commit without the quantum")
+                .unwrap();
+        }
+        assert!(!publisher.disturbed());
+        publisher.drop_producer().await;
+    }
+
+    /// H9: a lost connection between begin and commit; the commit succeeds, and nothing may follow it.
+    #[tokio::test]
+    async fn a_lost_connection_disturbs_and_no_other_transaction_begins() {
+        let cluster = cluster();
+        let mut publisher = publisher(&cluster);
+        publisher.open().await.unwrap();
+        publisher.begin().await.unwrap();
+        publisher.send(&outputs(1)).await.unwrap();
+        assert!(!publisher.disturbed());
+        cluster.broker_down(1).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        cluster.broker_up(1).unwrap();
+        let mut committed = publisher.commit().await;
+        while let Err(TxnError::Retriable(_)) = committed {
+            committed = publisher.commit().await;
+        }
+        committed.unwrap();
+        assert!(publisher.disturbed());
+        assert!(
+            matches!(publisher.begin().await, Err(TxnError::Lost(error)) if error.code == "Disturbed")
+        );
+        publisher.drop_producer().await;
+        publisher.open().await.unwrap();
+        assert!(!publisher.disturbed(), "what was before it opened is not its own");
+        publisher.begin().await.unwrap();
+        publisher.drop_producer().await;
+    }
+
+    /// The same, seen by nothing but a log line of level info: one of three brokers, with the EndTxn on its way.
+    #[tokio::test]
+    async fn an_end_that_the_library_repeats_by_itself_is_seen() {
+        let cluster = MockCluster::new(3).unwrap();
+        cluster.create_topic(Topic::BiometricEvents.name(), 4, 1).unwrap();
+        let mut publisher = publisher(&cluster);
+        cluster.coordinator(MockCoordinator::Transaction("decide-0".into()), 2).unwrap();
+        publisher.open().await.unwrap();
+        publisher.begin().await.unwrap();
+        publisher.send(&outputs(4)).await.unwrap();
+        assert!(!publisher.disturbed());
+        cluster.broker_round_trip_time(2, Duration::from_millis(600)).unwrap();
+        let cut = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            cluster.broker_down(2).unwrap();
+            cluster.broker_round_trip_time(2, Duration::ZERO).unwrap();
+            cluster.broker_up(2).unwrap();
+        };
+        let (mut committed, ()) = tokio::join!(publisher.commit(), cut);
+        while let Err(TxnError::Retriable(_)) = committed {
+            committed = publisher.commit().await;
+        }
+        committed.unwrap();
+        assert!(publisher.disturbed());
+        publisher.drop_producer().await;
+    }
+
+    #[tokio::test]
+    async fn who_is_condemned_commits_nothing_and_opens_again() {
+        let cluster = cluster();
+        let mut publisher = publisher(&cluster);
+        let condemn = publisher.condemn();
+        condemn();
+        publisher.open().await.unwrap();
+        publisher.begin().await.unwrap();
+        publisher.send(&outputs(3)).await.unwrap();
+        tokio::task::spawn_blocking(move || condemn()).await.unwrap();
+        assert!(matches!(publisher.commit().await, Err(TxnError::Lost(_))));
+        publisher.open().await.unwrap();
+        publisher.begin().await.unwrap();
+        publisher.commit().await.unwrap();
+        publisher.drop_producer().await;
+    }
+
+    #[test]
+    fn a_shut_gate_lets_nobody_in_and_waits_for_who_is_inside() {
+        let gate = Arc::new(Gate::default());
+        let ended = Arc::new(AtomicBool::new(false));
+        let (enter, entered) = std::sync::mpsc::sync_channel(1);
+        let inside = {
+            let (gate, ended) = (Arc::clone(&gate), Arc::clone(&ended));
+            std::thread::spawn(move || {
+                gate.pass(|| {
+                    enter.send(()).unwrap();
+                    std::thread::sleep(Duration::from_millis(100));
+                    ended.store(true, Ordering::Release);
+                })
+            })
+        };
+        entered.recv().unwrap();
+        gate.shut(Duration::from_secs(10));
+        assert!(ended.load(Ordering::Acquire), "it waited");
+        assert_eq!(inside.join().unwrap(), Some(()));
+        assert_eq!(gate.pass(|| ()), None);
+    }
+
+    #[test]
+    fn each_class_of_the_library_has_its_own_ending() {
+        let failure = |code, fatal, retriable, abort| Failure { code, fatal, retriable, abort };
+        let of = |failure| classify("x", failure);
+        let generation = RDKafkaErrorCode::IllegalGeneration;
+        assert!(matches!(
+            of(failure(generation, false, false, true)),
+            TxnError::Abortable { member: true, .. }
+        ));
+        let timed_out = RDKafkaErrorCode::OperationTimedOut;
+        assert!(matches!(
+            of(failure(timed_out, false, false, true)),
+            TxnError::Abortable { member: false, .. }
+        ));
+        assert!(matches!(of(failure(timed_out, false, true, false)), TxnError::Retriable(_)));
+        assert!(matches!(of(failure(timed_out, true, true, true)), TxnError::Lost(_)));
+        assert!(matches!(of(failure(timed_out, false, false, false)), TxnError::Lost(_)));
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::contract::Topic;
-use super::event::{BiometricEvent, Op};
+use super::event::{BiometricEvent, Op, flag};
 use super::id::{ConnectionId, ContentHash, EventId, Place, Source, User};
 use super::outbox::Output;
 use super::time::Micros;
@@ -193,8 +193,11 @@ impl Shown {
         // A union that only lost samples has nothing to show either: it acts as a tombstone of what is shown.
         let gone = event.content.readings.is_empty() && !event.content.removed.is_empty();
         let op = if gone { Op::Delete } else { event.op };
+        let skewed = event.content.flags.iter().any(|name| name == flag::CLOCK_SKEW);
+        let latest = if skewed { event.received_at } else { i64::MAX };
         let measured_at = match op {
-            Op::Upsert => event.content.measured_at()?,
+            // What is dated in the future is no newer than its receipt, or it would be the latest for ever.
+            Op::Upsert => event.content.measured_at()?.min(latest),
             // A tombstone has no time of its own: it acts on what is shown, by id.
             Op::Delete => event.content.measured_at().unwrap_or(i64::MIN),
         };

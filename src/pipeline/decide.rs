@@ -17,7 +17,9 @@ use super::{emit, plan};
 use crate::error::{Reject, Result};
 use crate::model::avro::Codec;
 use crate::model::contract::header;
-use crate::model::event::{BiometricEvent, Content, Merge, NormalisedRecord, Op, Origin};
+use crate::model::event::{
+    BiometricEvent, Content, Merge, NormalisedRecord, Op, Origin, Reading, flag,
+};
 use crate::model::id::{EventId, Place};
 use crate::model::outbox::Output;
 use crate::model::record::Record;
@@ -177,9 +179,7 @@ impl Thread<'_> {
             }
         } else {
             bucket.revision += 1;
-            record.content.start_at = added.iter().map(|reading| reading.start_at).min();
-            record.content.end_at =
-                added.iter().map(|reading| reading.end_at.unwrap_or(reading.start_at)).max();
+            date(&mut record.content, &added);
             record.content.readings = added;
             let current = self.standing(&record, bucket.revision);
             self.publish(input, event(record, bucket.revision), current)?;
@@ -286,6 +286,16 @@ impl Thread<'_> {
         });
         Ok(())
     }
+}
+
+/// Dates a content by these readings: a reading from the future dates it only where all are, or one wrong clock would
+/// be the latest for ever.
+fn date(content: &mut Content, readings: &[Reading]) {
+    let is_skewed = |reading: &&Reading| reading.flags.iter().any(|name| name == flag::CLOCK_SKEW);
+    let all = readings.iter().all(|reading| is_skewed(&reading));
+    let dated = || readings.iter().filter(|reading| all || !is_skewed(reading));
+    content.start_at = dated().map(|reading| reading.start_at).min();
+    content.end_at = dated().map(|reading| reading.end_at.unwrap_or(reading.start_at)).max();
 }
 
 /// A bucket that has seen nothing.

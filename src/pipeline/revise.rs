@@ -48,11 +48,16 @@ pub fn revise(current: Option<&Current>, place: Place, op: Op, hash: ContentHash
     let Some(current) = current else { return Revised::Next(1) };
     let revision = current.revision;
     let same = current.op == op && current.hash == hash;
-    if same && current.place.source == place.source {
-        // A re-send or a replay of itself; a newer normaliser that says the same stands above it.
-        return Revised::Duplicate { revision, moves: place > current.place };
+    // Of one source only the normaliser can differ, and it alone decides: a repaired one may read an earlier time out
+    // of the same bytes.
+    let newer = place.normaliser > current.place.normaliser;
+    let own = current.place.source == place.source;
+    if same && own {
+        return Revised::Duplicate { revision, moves: newer };
     }
-    if place < current.place {
+    let below =
+        if own { place.normaliser < current.place.normaliser } else { place < current.place };
+    if below {
         return Revised::Superseded(revision);
     }
     if same {
@@ -138,9 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn an_old_binary_does_not_flip_content_back() {
-        let repaired = Place { normaliser: 2, ..at(10, 5) };
-        let now = current(repaired, 2);
-        assert_eq!(revise(Some(&now), at(10, 5), Op::Upsert, hash(1)), Revised::Superseded(3));
+    fn an_old_binary_does_not_flip_content_back_and_a_repaired_one_corrects() {
+        for (old, repaired) in [(10, 10), (10, 5), (5, 10)] {
+            let repaired = Place { normaliser: 2, ..at(repaired, 5) };
+            let put = |now, place, byte| revise(Some(&now), place, Op::Upsert, hash(byte));
+            assert_eq!(put(current(repaired, 2), at(old, 5), 1), Revised::Superseded(3));
+            assert_eq!(put(current(at(old, 5), 1), repaired, 2), Revised::Next(4));
+        }
     }
 }

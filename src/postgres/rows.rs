@@ -119,6 +119,21 @@ pub(super) fn decode_samples(bytes: &[u8]) -> Result<BTreeMap<Uuid, bool>> {
     Ok(samples)
 }
 
+/// Whether a sample of this id is among these bytes.
+pub(super) fn holds_sample(bytes: &[u8], id: &Uuid) -> bool {
+    let at = |index: usize| bytes.get(index * SAMPLE_BYTES..).and_then(|rest| rest.get(..16));
+    let (mut low, mut high) = (0, bytes.len() / SAMPLE_BYTES);
+    while low < high {
+        let middle = low.midpoint(high);
+        match at(middle).map(|found| found.cmp(id.as_bytes())) {
+            Some(std::cmp::Ordering::Less) => low = middle + 1,
+            Some(std::cmp::Ordering::Equal) => return true,
+            Some(std::cmp::Ordering::Greater) | None => high = middle,
+        }
+    }
+    false
+}
+
 /// Sorted ids, 16 bytes each.
 pub(super) fn encode_ids(ids: &BTreeSet<Uuid>) -> Vec<u8> {
     ids.iter().flat_map(|id| *id.as_bytes()).collect()

@@ -20,7 +20,8 @@ use super::apply::{APPLYING, Batch, Standing, apply};
 use super::link::{Link, Prepare};
 use super::pool::Settings;
 use super::rows::{
-    decode_ids, decode_samples, get, hash_of, op_of, place_of, topic_code, unreadable, user_of,
+    decode_ids, decode_samples, get, hash_of, holds_sample, op_of, place_of, topic_code,
+    unreadable, user_of,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::contract::Topic;
@@ -107,18 +108,13 @@ const BUCKETS: &str = "
            samples
     FROM buckets WHERE event_id = ANY ($1::uuid[])";
 
-// `position` may find an id across two others. Such a bucket is passed over, and what is left is verified where
-// it is read; a place of that kind in front of the true one would take 128 chosen bits.
+// Every bucket of the type: looking for each id in SQL would cost ids × buckets, and one push can have thousands of
+// deletions. Which buckets hold one is found here, by search in their sorted bytes.
 const REMOVED: &str = "
-    SELECT DISTINCT ON (b.event_id) b.event_id, b.connection, b.day, b.sample_type, b.user_id,
-           b.record_id, b.vendor, b.device_type, b.revision, b.samples
-    FROM unnest($1::uuid[], $2::text[], $3::bytea[]) AS wanted (connection, sample_type, id)
-    CROSS JOIN LATERAL (
-        SELECT * FROM buckets
-        WHERE connection = wanted.connection AND sample_type = wanted.sample_type
-          AND position(wanted.id IN samples) % 17 = 1
-        ORDER BY connection, sample_type, day DESC LIMIT 1
-    ) AS b";
+    SELECT b.event_id, b.connection, b.day, b.sample_type, b.user_id, b.record_id, b.vendor,
+           b.device_type, b.revision, b.samples
+    FROM unnest($1::uuid[], $2::text[]) AS wanted (connection, sample_type)
+    JOIN buckets AS b USING (connection, sample_type)";
 
 const WAITING: &str = "
     SELECT w.connection, w.sample_type, w.samples
@@ -311,15 +307,14 @@ impl Store for PostgresStore {
                 let (client, prepared) = (session.client(), &session.prepared);
                 let keys: [&(dyn ToSql + Sync); 2] = [&code, &partitions];
                 let (events, buckets) = (&wanted.events, &wanted.buckets);
-                let (types, names, ids) = (&wanted.removed.0, &wanted.removed.1, &wanted.removed.2);
-                let removed: [&(dyn ToSql + Sync); 3] = [types, names, ids];
+                let removed: [&(dyn ToSql + Sync); 2] = [&wanted.removed.0, &wanted.removed.1];
                 let waiting: [&(dyn ToSql + Sync); 2] = [&wanted.waiting.0, &wanted.waiting.1];
                 let (begun, progress, revisions, buckets, removed, waiting, ended) = join!(
                     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
                     client.query(&prepared.progress, &keys),
                     some(client, &prepared.revisions, events.len(), [events]),
                     some(client, &prepared.buckets, buckets.len(), [buckets]),
-                    some(client, &prepared.removed, ids.len(), removed),
+                    some(client, &prepared.removed, wanted.removed.0.len(), removed),
                     some(client, &prepared.waiting, wanted.waiting.0.len(), waiting),
                     client.batch_execute("COMMIT"),
                 );
@@ -431,25 +426,18 @@ impl Store for PostgresStore {
 struct Wanted<'a> {
     events: Vec<Uuid>,
     buckets: Vec<Uuid>,
-    removed: (Vec<Uuid>, Vec<&'a str>, Vec<&'a [u8]>),
+    removed: (Vec<Uuid>, Vec<&'a str>),
     waiting: (Vec<Uuid>, Vec<&'a str>),
 }
 
 impl<'a> Wanted<'a> {
     fn of(plan: &'a Plan) -> Self {
-        let mut removed = (Vec::new(), Vec::new(), Vec::new());
-        for ((connection, sample_type), ids) in &plan.removed {
-            for id in ids {
-                removed.0.push(connection.0);
-                removed.1.push(sample_type.as_str());
-                removed.2.push(id.as_bytes().as_slice());
-            }
-        }
+        let of_removals = plan.removed.keys();
         let types = plan.waiting.iter();
         Self {
             events: plan.events.iter().map(|id| id.0).collect(),
             buckets: plan.buckets.iter().map(|id| id.0).collect(),
-            removed,
+            removed: of_removals.map(|(connection, name)| (connection.0, name.as_str())).unzip(),
             waiting: types.map(|(connection, name)| (connection.0, name.as_str())).unzip(),
         }
     }
@@ -494,10 +482,11 @@ fn known_of(
         known.buckets.insert(bucket.event_id, bucket);
     }
     for row in removed {
-        let bucket = bucket_of(row)?;
-        let ids = plan.removed.get(&bucket.sample_type);
-        let holds = ids.is_some_and(|ids| ids.iter().any(|id| bucket.samples.contains_key(id)));
-        if holds {
+        let sample_type = (ConnectionId(get(row, 1)?), get(row, 3)?);
+        let samples: &[u8] = get(row, 9)?;
+        let ids = plan.removed.get(&sample_type);
+        if ids.is_some_and(|ids| ids.iter().any(|id| holds_sample(samples, id))) {
+            let bucket = bucket_of(row)?;
             known.buckets.insert(bucket.event_id, bucket);
         }
     }

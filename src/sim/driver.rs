@@ -24,7 +24,7 @@ use super::log::{SimLog, SimPublisher, partition_of};
 use super::oracle::{Oracle, Report};
 use super::sender::{SimReader, SimSender};
 use super::store::{SimRegister, SimStore};
-use super::{Client, Port, Shared, SimClock};
+use super::{Client, EPOCH_US, Port, Shared, SimClock};
 use crate::model::connection::Connection;
 use crate::model::contract::{Topic, header};
 use crate::model::event::{BiometricEvent, NormalisedRecord};
@@ -32,7 +32,7 @@ use crate::model::record::{Headers, OutRecord, Record};
 use crate::model::state::{Decision, Held, Hydration, RawVerdict, Revision, Shown};
 use crate::stream::planted::Bug;
 use crate::stream::worker::{Settings, Stop, Worker};
-use crate::stream::{Committed, Processor};
+use crate::stream::{Committed, Processor, text};
 use crate::telemetry::metrics::Metrics;
 
 /// Decide, and the bytes that it reads and writes.
@@ -72,8 +72,10 @@ pub struct Ports {
     pub stop: Stop,
 }
 
+/// A process of a slot; it gives whether it ended well.
+pub type Process = Pin<Box<dyn Future<Output = bool>>>;
 /// What a slot runs; called anew for each incarnation.
-pub type Body = Rc<dyn Fn(Ports) -> Pin<Box<dyn Future<Output = ()>>>>;
+pub type Body = Rc<dyn Fn(Ports) -> Process>;
 
 /// A slot: a stable name under which one process at a time runs.
 struct Slot {
@@ -85,7 +87,7 @@ struct Slot {
 
 struct Running {
     client: u64,
-    future: Pin<Box<dyn Future<Output = ()>>>,
+    future: Process,
     stop: Stop,
 }
 
@@ -154,8 +156,12 @@ pub struct Driver {
     steps: usize,
 }
 
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// One set for all worlds: a registry is dear, and nobody reads these.
-fn metrics() -> Metrics {
+pub(super) fn metrics() -> Metrics {
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     METRICS.get_or_init(Metrics::new).clone()
 }
@@ -199,7 +205,7 @@ impl Driver {
     /// A further worker of decide, with settings of its own.
     pub fn add_worker<D: Dialect>(&mut self, dialect: &D, settings: Settings) -> usize {
         let dialect = dialect.clone();
-        let body: Body = Rc::new(move |ports: Ports| {
+        let body: Body = Rc::new(move |ports: Ports| -> Process {
             let processor = dialect.processor();
             Box::pin(async move {
                 let Ports { log, publisher, store, cache, clock, stop, .. } = ports;
@@ -214,6 +220,7 @@ impl Driver {
                     metrics(),
                 );
                 worker.run(&stop).await;
+                true
             })
         });
         self.add(Topic::NormalisedRecords, body)
@@ -245,11 +252,25 @@ impl Driver {
     ) {
         let key = Bytes::from(record.user_id.as_str().to_owned());
         let value = dialect.write(record);
-        self.deliver(Topic::NormalisedRecords, partition, Some(key), Headers::new(), value);
+        self.write(Topic::NormalisedRecords, partition, Some(key), Headers::new(), value);
+    }
+
+    /// A body as the door writes it to `raw-webhooks`, received now; a vendor's further headers as the door keeps
+    /// them.
+    pub fn deliver(&mut self, vendor: &'static str, body: Bytes, kept: &[(&str, &str)]) {
+        let received_at = EPOCH_US.saturating_add(micros(self.now()));
+        let mut headers = Headers::new()
+            .with(header::VENDOR, text(vendor))
+            .with(header::RECEIVED_AT, text(received_at.to_string()))
+            .with(header::SIGNATURE, text("verified"));
+        for (name, value) in kept {
+            headers.push(*name, text(*value));
+        }
+        self.write(Topic::RawWebhooks, 0, Some(text(vendor)), headers, body);
     }
 
     /// A record of any topic, in this partition.
-    pub fn deliver(
+    pub fn write(
         &mut self,
         topic: Topic,
         partition: i32,
@@ -273,6 +294,12 @@ impl Driver {
     /// Retention: what is below is gone.
     pub fn truncate(&mut self, topic: Topic, partition: i32, start: i64) {
         self.world.lock().broker.truncate(topic, partition, start);
+    }
+
+    /// Empties what decide has written: a rebuild begins.
+    pub fn empty_database(&mut self) {
+        self.failed_over = true;
+        self.world.lock().database.empty();
     }
 
     /// A row of `connections`.
@@ -330,6 +357,12 @@ impl Driver {
         self.world.lock().database.tables.verdict(source).cloned()
     }
 
+    /// Every verdict of normalise, in order of source.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<RawVerdict> {
+        self.world.lock().database.tables.verdicts().cloned().collect()
+    }
+
     /// The cache: what is shown of a user, of one maker or of all.
     #[must_use]
     pub fn shown(&self, user: &str, device_type: Option<&str>) -> Option<Shown> {
@@ -379,6 +412,7 @@ impl Driver {
                 slot,
                 asked: None,
                 granted: None,
+                wakers: Vec::new(),
                 news: true,
                 seat: Seat::default(),
                 producer: None,
@@ -469,7 +503,7 @@ impl Driver {
         let Some(place) = self.slots.get_mut(slot) else { return };
         let Some(running) = place.running.as_mut() else { return };
         let mut context = Context::from_waker(Waker::noop());
-        if running.future.as_mut().poll(&mut context) == Poll::Ready(()) {
+        if let Poll::Ready(well) = running.future.as_mut().poll(&mut context) {
             let client = running.client;
             place.running = None;
             let mut world = self.world.lock();
@@ -478,7 +512,7 @@ impl Driver {
                     group.remove(&gone.seat.member);
                 }
             }
-            world.note(format!("end {slot}"));
+            world.note(format!("end {slot}, {}", if well { "well" } else { "stopped" }));
         }
     }
 
@@ -527,6 +561,7 @@ impl Driver {
             let place = world.clients.get_mut(&client)?;
             let call = place.asked.as_ref()?.call;
             place.granted = Some(grant);
+            place.wake();
             if !call.is_idle() {
                 world.note(format!("{slot} {call:?} {grant:?}"));
             }
@@ -606,9 +641,14 @@ impl Driver {
             }
             client.news |= ticked != Ticked::Quiet;
             if ticked != Ticked::Quiet || !before.same(&after) {
-                let owned: Vec<String> = client.seat.owned().iter().map(|owned| {
-                    format!("{}{}", owned.partition, if owned.revoking { "!" } else { "" })
-                }).collect();
+                let owned: Vec<String> = client
+                    .seat
+                    .owned()
+                    .iter()
+                    .map(|owned| {
+                        format!("{}{}", owned.partition, if owned.revoking { "!" } else { "" })
+                    })
+                    .collect();
                 let name = (after.generation, after.member);
                 world.note(format!("{slot} tick {ticked:?} {name:?} owns {owned:?}"));
             }

@@ -76,13 +76,7 @@ impl Generator {
     /// A stream of this seed.
     #[must_use]
     pub const fn new(seed: u64, mix: Mix) -> Self {
-        Self {
-            dice: Dice::new(seed),
-            mix,
-            offset: 0,
-            made: Vec::new(),
-            samples: BTreeMap::new(),
-        }
+        Self { dice: Dice::new(seed), mix, offset: 0, made: Vec::new(), samples: BTreeMap::new() }
     }
 
     /// The next records.

@@ -201,9 +201,8 @@ impl Group {
 
     /// Takes out whoever was not seen for a session.
     pub(super) fn expire(&mut self, now: Duration) {
-        let over = |(id, member): (&String, &Member)| {
-            (member.seen + SESSION <= now).then(|| id.clone())
-        };
+        let over =
+            |(id, member): (&String, &Member)| (member.seen + SESSION <= now).then(|| id.clone());
         for member in self.members.iter().filter_map(over).collect::<Vec<_>>() {
             self.remove(&member);
         }
@@ -285,7 +284,7 @@ impl Group {
 
     fn join(&mut self, seat: &mut Seat, slot: usize, now: Duration) {
         self.joins += 1;
-        seat.member = format!("member-{}", self.joins);
+        seat.member = format!("member-{slot}-{}", self.joins);
         seat.generation = 0;
         let member = Member {
             slot,

@@ -166,7 +166,8 @@ impl Broker {
         let mut records = Vec::new();
         for partition in 0..self.partitions(topic) {
             let Some(log) = self.look(topic, partition) else { continue };
-            records.extend((log.start..log.stable()).filter_map(|at| log.read(topic, partition, at)));
+            records
+                .extend((log.start..log.stable()).filter_map(|at| log.read(topic, partition, at)));
         }
         records
     }
@@ -290,6 +291,11 @@ impl Log for SimLog {
         bounds.ok_or_else(|| refused(Kind::BrokerUnavailable, "bounds"))
     }
 
+    fn end(&self, partition: i32) -> Option<i64> {
+        let topic = self.topic;
+        self.port.with(|world, _| world.broker.bounds(topic, partition)).map(|(_, end)| end)
+    }
+
     async fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<()> {
         let grant = self.port.ask(Asked::of(Call::CommitPlain)).await;
         let failed = || refused(Kind::BrokerUnavailable, "commit offsets");
@@ -377,9 +383,9 @@ impl SimPublisher {
 
 impl Publisher for SimPublisher {
     async fn open(&mut self) -> Result<()> {
-        let open = self.port.with(|_, client| {
-            client.producer.as_ref().is_some_and(|producer| !producer.condemned)
-        });
+        let open = self
+            .port
+            .with(|_, client| client.producer.as_ref().is_some_and(|producer| !producer.condemned));
         if open == Some(true) {
             return Ok(());
         }
@@ -491,9 +497,9 @@ impl Publisher for SimPublisher {
     }
 
     fn disturbed(&self) -> bool {
-        let disturbed = self.port.with(|_, client| {
-            client.producer.as_ref().is_some_and(|producer| producer.disturbed)
-        });
+        let disturbed = self
+            .port
+            .with(|_, client| client.producer.as_ref().is_some_and(|producer| producer.disturbed));
         disturbed.unwrap_or(true)
     }
 }

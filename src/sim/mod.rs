@@ -19,6 +19,7 @@ pub mod group;
 pub mod log;
 pub mod oracle;
 pub mod plain;
+pub mod real;
 pub mod sender;
 pub mod store;
 pub mod traffic;
@@ -27,7 +28,7 @@ pub mod txn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crate::error::{Error, Kind};
@@ -40,8 +41,8 @@ use faults::{Call, Grant};
 pub const SESSION: Duration = Duration::from_secs(6);
 /// How long a revoke waits for what is under way (`exactly_once.md` §1.5).
 pub const REVOKE: Duration = Duration::from_secs(5);
-/// The wall clock at the start of every world, µs: 2026-03-29T00:00:00Z.
-pub const EPOCH_US: i64 = 1_774_742_400_000_000;
+/// The wall clock at the start of every world, µs: 2026-03-29T08:00:00Z.
+pub const EPOCH_US: i64 = 1_774_771_200_000_000;
 
 /// Everything that outlives a process.
 #[derive(Debug, Default)]
@@ -88,12 +89,22 @@ struct Client {
     slot: usize,
     asked: Option<Asked>,
     granted: Option<Grant>,
+    /// Whoever waits in a call.
+    wakers: Vec<Waker>,
     news: bool,
     seat: group::Seat,
     producer: Option<txn::Producer>,
     /// Which primary its connection goes to.
     primary: u64,
     reconnected: bool,
+}
+
+impl Client {
+    fn wake(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+    }
 }
 
 /// A call that waits for the driver.
@@ -126,25 +137,31 @@ struct Port {
 }
 
 impl Port {
-    /// Waits until the driver says what becomes of this call.
+    /// Waits until the driver says what becomes of this call. A client makes one call at a time: what asks beside
+    /// another waits for its turn.
     async fn ask(&self, asked: Asked) -> Grant {
-        if let Some(client) = self.world.lock().clients.get_mut(&self.client) {
-            client.asked = Some(asked);
-            client.granted = None;
-        }
-        poll_fn(|_| {
+        let mut asked = Some(asked);
+        poll_fn(|context| {
             let mut world = self.world.lock();
-            let granted = world.clients.get_mut(&self.client).and_then(|client| {
-                let granted = client.granted.take()?;
+            // A dead client's future is never polled again; without its entry there is nobody to ask.
+            let Some(client) = world.clients.get_mut(&self.client) else { return Poll::Pending };
+            if asked.is_none()
+                && let Some(granted) = client.granted.take()
+            {
                 client.asked = None;
-                Some(granted)
-            });
-            granted.map_or(Poll::Pending, Poll::Ready)
+                client.wake();
+                return Poll::Ready(granted);
+            }
+            if client.asked.is_none() {
+                client.asked = asked.take();
+            }
+            client.wakers.push(context.waker().clone());
+            Poll::Pending
         })
         .await
     }
 
-    /// Waits; `true` where it was news that ended it.
+    /// Waits for this long, or for news.
     async fn wait(&self, call: Call, time: Duration) {
         let until = self.world.lock().now + time;
         self.ask(Asked { until, ..Asked::of(call) }).await;

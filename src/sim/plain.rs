@@ -12,9 +12,7 @@ use crate::model::event::{BiometricEvent, NormalisedRecord};
 use crate::model::id::{ContentHash, Place};
 use crate::model::outbox::Output;
 use crate::model::record::{Headers, OutRecord, Record};
-use crate::model::state::{
-    Current, Decision, Known, Outcome, Plan, Revision, Shown, Verdict,
-};
+use crate::model::state::{Current, Decision, Known, Outcome, Plan, Revision, Shown, Verdict};
 use crate::stream::{Processor, text};
 
 /// JSON records, *replace* only.

@@ -112,6 +112,16 @@ impl Database {
         }
     }
 
+    /// Decide's tables are emptied, `applied = 0`: a rebuild begins.
+    pub(super) fn empty(&mut self) {
+        self.history.clear();
+        let before = std::mem::take(&mut self.tables);
+        self.tables.connections = before.connections;
+        self.tables.hydrations = before.hydrations;
+        self.tables.held = before.held;
+        self.tables.verdicts = before.verdicts;
+    }
+
     /// No way back from here.
     pub(super) fn forget_history(&mut self) {
         self.history.clear();
@@ -231,16 +241,12 @@ impl Tables {
             op: row.op,
             hash: row.hash,
         };
-        let revisions: HashMap<EventId, Current> = plan
-            .events
-            .iter()
-            .filter_map(|id| Some((*id, current(self.latest(*id)?))))
-            .collect();
+        let revisions: HashMap<EventId, Current> =
+            plan.events.iter().filter_map(|id| Some((*id, current(self.latest(*id)?)))).collect();
         let asked = |bucket: &&Bucket| {
             let removed = plan.removed.get(&bucket.sample_type);
             plan.buckets.contains(&bucket.event_id)
-                || removed
-                    .is_some_and(|ids| ids.iter().any(|id| bucket.samples.contains_key(id)))
+                || removed.is_some_and(|ids| ids.iter().any(|id| bucket.samples.contains_key(id)))
         };
         let buckets = self.buckets.values().filter(asked);
         let waiting = plan.waiting.iter().filter_map(|sample_type| {
@@ -268,7 +274,11 @@ impl Tables {
                 && hole.device_type.as_ref().is_none_or(|device| *device == shown.device_type)
                 && there(&shown.event_id).is_some_and(|row| row.revision == shown.revision)
         };
-        self.shown.values().filter(fits).max_by_key(|shown| (shown.measured_at, shown.revision)).cloned()
+        self.shown
+            .values()
+            .filter(fits)
+            .max_by_key(|shown| (shown.measured_at, shown.revision))
+            .cloned()
     }
 }
 
@@ -335,15 +345,13 @@ impl Store for SimStore {
         if self.port.ask(Asked::of(Call::Load)).await != Grant::Done {
             return Err(unavailable("load"));
         }
-        let loaded = self.on(|database| {
-            (database.tables.rows(topic, partitions), database.tables.known(plan))
-        });
+        let loaded = self
+            .on(|database| (database.tables.rows(topic, partitions), database.tables.known(plan)));
         loaded.ok_or_else(|| unavailable("load"))
     }
 
     async fn apply(&mut self, topic: Topic, advances: &[Advance], outcome: &Outcome) -> Applied {
-        let change =
-            Change { topic, advances: advances.to_vec(), outcome: outcome.clone() };
+        let change = Change { topic, advances: advances.to_vec(), outcome: outcome.clone() };
         let (rows, keys) = (change.rows(), change.keys());
         let grant = self.port.ask(Asked { rows, keys, ..Asked::of(Call::Apply) }).await;
         let applied = self.on(|database| database.apply(change, grant));
@@ -458,9 +466,8 @@ impl Register for SimRegister {
         self.ask(Call::Connected, "held items", |database| {
             let rows = &database.tables.connections;
             let known = |held: &&Held| {
-                rows.iter().any(|row| {
-                    row.vendor == held.vendor && row.vendor_user == held.vendor_user
-                })
+                rows.iter()
+                    .any(|row| row.vendor == held.vendor && row.vendor_user == held.vendor_user)
             };
             database.tables.held.values().filter(known).take(at_most).cloned().collect()
         })
@@ -520,6 +527,10 @@ impl Tables {
 
     pub(super) fn verdict(&self, source: &Source) -> Option<&RawVerdict> {
         self.verdicts.get(source)
+    }
+
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = &RawVerdict> {
+        self.verdicts.values()
     }
 
     pub(super) fn hydrations(&self) -> impl Iterator<Item = &Hydration> {

@@ -80,9 +80,8 @@ pub(super) struct Coordinator {
 impl Coordinator {
     /// Transactions that are decided and whose markers are not written.
     pub(super) fn prepared(&self) -> Vec<u64> {
-        let prepared = |(pid, id): (&u64, &Id)| {
-            matches!(id.state, State::Prepared(_)).then_some(*pid)
-        };
+        let prepared =
+            |(pid, id): (&u64, &Id)| matches!(id.state, State::Prepared(_)).then_some(*pid);
         self.ids.iter().filter_map(prepared).collect()
     }
 

@@ -107,6 +107,9 @@ pub trait Log {
     async fn committed(&mut self, partition: i32) -> Result<Option<Committed>>;
     /// The first offset in the log and the one after the last.
     async fn bounds(&mut self, partition: i32) -> Result<(i64, i64)>;
+    /// The end of the partition as the last fetch from it said, without asking anybody: for the lag, not for
+    /// decisions.
+    fn end(&self, partition: i32) -> Option<i64>;
     /// Commits offsets outside of a transaction (normalise).
     async fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<()>;
     /// Nothing with this term is under way any more: the revoke of it may return.

@@ -1,50 +1,94 @@
-//! Normalise's loop: at least once, which is enough, because decide recognises what it has seen.
+//! Normalise's loop: one member of the group, at least once.
 //!
-//! Per batch: one read of connections, the pure conversion, one idempotent write of notes where there are any, the
-//! records sent and acknowledged, the offsets committed; in this order, so that whatever dies in between is done
-//! again and nothing is skipped. What fails for the world's fault is tried again, the same batch, after a pause.
+//! A batch is taken from all partitions that are owned; the connections that it names are read once; what it becomes
+//! is worked out purely; notes are written, then records sent and acknowledged, then offsets committed. No step is
+//! left out and none is taken back: whatever fails, the same batch is tried again after a pause, and what was done
+//! twice is recognised by those who read it. So it needs no transaction and no fence, and a late zombie is harmless.
+//!
+//! # The sweep
+//! An item whose vendor user nobody knew is held. Whoever makes the connection cannot look for held items: one may be
+//! held between that look and the commit. So every few seconds the loop looks for held items that have a connection
+//! by now, reads their raw records by coordinates, and puts those items through again.
+//!
+//! # What is never done
+//! An offset that the log does not reach any more is not passed over: the relay stops and says so, because somebody
+//! must know that raw records are gone before normalise saw them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{self, Either};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::worker::Stop;
-use super::{Clock, Converter, Log, Reader, Register, Relayed, Sender};
-use crate::error::{Error, Kind, Result};
-use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
-use crate::model::record::Record;
-use crate::model::state::{Coordinates, Held, Notes, RawVerdict};
+use super::{Clock, Converter, Log, Owned, Reader, Register, Relayed, Sender};
+use crate::error::{Disposition, Error, Kind, Result};
+use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Topic, header};
+use crate::model::id::Source;
+use crate::model::record::{OutRecord, Record};
+use crate::model::state::{Coordinates, Held, Notes, RawVerdict, VendorUser};
 use crate::telemetry::metrics::Metrics;
 
-/// How a relay behaves in time.
+/// The stage's name on metrics.
+const STAGE: &str = "normalise";
+
+/// How a relay behaves in time, and its bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// The most records of a batch.
     pub batch_records_max: usize,
-    /// How long one wait for records lasts at most.
+    /// The most bytes of a batch; a larger record is a batch of its own.
+    pub batch_bytes_max: usize,
+    /// The most records that wait for their acknowledgement at once; with 1 they go one after another.
+    pub sends_max: usize,
+    /// How long one wait for records lasts at most; a stop is seen after it.
     pub wait_max: Duration,
-    /// The pause after a failure of the world.
+    /// The first pause after a failure; it doubles up to [`Settings::pause_max`].
     pub pause: Duration,
-    /// How often held items are looked through; absent where another relay of the process does it.
+    /// The longest pause after a failure; below the 5 s that a revoke waits.
+    pub pause_max: Duration,
+    /// How often held items are looked for; absent where another worker does it.
     pub sweep_every: Option<Duration>,
+    /// The most held items of one sweep.
+    pub sweep_items_max: usize,
+    /// How often the lag is measured.
+    pub lag_every: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             batch_records_max: BATCH_RECORDS_MAX,
+            batch_bytes_max: BATCH_BYTES_MAX,
+            sends_max: 256,
             wait_max: Duration::from_millis(200),
-            pause: Duration::from_millis(200),
+            pause: Duration::from_millis(100),
+            pause_max: Duration::from_secs(2),
             sweep_every: Some(Duration::from_secs(10)),
+            sweep_items_max: 500,
+            lag_every: Duration::from_secs(1),
         }
     }
 }
 
-/// Held items of one sweep.
-const SWEPT_MAX: usize = 500;
+/// A partition that is read.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    term: u64,
+    /// The first offset that is not committed.
+    next: i64,
+}
 
-/// One worker of normalise. It owns its ports.
+/// What was taken and is not committed.
+#[derive(Debug, Default)]
+struct Pending {
+    records: Vec<Record>,
+    /// Whether all that it becomes is written and acknowledged.
+    sent: bool,
+}
+
+/// One worker of normalise. It owns its ports; nothing else may use them.
 pub struct Relay<L, S, R, Rd, K, V> {
     log: L,
     sender: S,
@@ -54,15 +98,20 @@ pub struct Relay<L, S, R, Rd, K, V> {
     converter: V,
     settings: Settings,
     metrics: Metrics,
-    /// The partitions that were placed, by term.
-    placed: BTreeMap<i32, u64>,
-    /// Taken and not committed.
-    pending: Vec<Record>,
+    tasks: BTreeMap<i32, Task>,
+    pending: Pending,
+    /// Failures in a row.
+    failures: u32,
     swept_at: Duration,
+    measured_at: Duration,
+    /// Not before then a partition that could not be begun is tried again.
+    begin_at: Duration,
+    /// What this relay has added to the gauge.
+    lag: i64,
 }
 
 impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L, S, R, Rd, K, V> {
-    /// A relay that owns nothing yet.
+    /// A relay that reads nothing yet.
     #[expect(clippy::too_many_arguments, reason = "one port each, named once, in one place")]
     pub fn new(
         log: L,
@@ -74,8 +123,7 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
         settings: Settings,
         metrics: Metrics,
     ) -> Self {
-        let swept_at = clock.elapsed();
-        let (placed, pending) = (BTreeMap::new(), Vec::new());
+        let now = clock.elapsed();
         Self {
             log,
             sender,
@@ -85,159 +133,351 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
             converter,
             settings,
             metrics,
-            placed,
-            pending,
-            swept_at,
+            tasks: BTreeMap::new(),
+            pending: Pending::default(),
+            failures: 0,
+            swept_at: now,
+            measured_at: now,
+            begin_at: now,
+            lag: 0,
         }
     }
 
-    /// Runs until it is asked to stop.
+    /// Runs until it is asked to stop, then gives everything back.
     ///
     /// # Errors
-    /// `internal_error` where the log no longer holds what is not committed: a person must look.
+    /// What no repetition mends: an offset that the log does not reach, a schema that is not ours.
     pub async fn run(&mut self, stop: &Stop) -> Result<()> {
-        while !stop.is_set() {
-            match self.step().await {
-                Ok(()) => {}
-                Err(error) if error.kind == Kind::InternalError => return Err(error),
-                Err(error) => {
-                    self.metrics.errors.with_label_values(&[error.kind.name()]).inc();
-                    tracing::warn!(kind = error.kind.name(), doing = error.doing,
-                        code = %error.code, "pausing");
-                    self.clock.sleep(self.settings.pause).await;
-                }
-            }
+        let mut done = Ok(());
+        while done.is_ok() && !stop.is_set() {
+            done = self.step().await;
         }
         for owned in self.log.owned() {
             self.log.release(owned.partition, owned.term);
         }
-        Ok(())
+        self.tasks.clear();
+        self.pending = Pending::default();
+        self.show_lag(0);
+        done
     }
 
-    /// One step: what is owned is followed, then a batch, a sweep, or a wait.
+    /// One step: what is revoked is given back, what is new begun, then one batch, or one wait; and the sweep where it
+    /// is due. A failure of the world is a pause and leaves everything as it was.
     ///
     /// # Errors
-    /// What failed; the same batch is tried again by the next step.
+    /// As [`Relay::run`].
     pub async fn step(&mut self) -> Result<()> {
-        self.follow().await?;
-        if self.pending.is_empty() {
-            let placed: Vec<i32> = self.placed.keys().copied().collect();
-            self.pending = self.log.take(&placed, self.settings.batch_records_max, BATCH_BYTES_MAX);
-        }
-        if self.pending.is_empty() {
-            self.sweep().await?;
-            self.log.wait(self.settings.wait_max).await;
-            return Ok(());
-        }
-        self.relay().await
-    }
-
-    /// Gives back what is revoked and places what is new at what the group has committed.
-    async fn follow(&mut self) -> Result<()> {
-        let owned = self.log.owned();
-        self.placed.retain(|partition, term| {
-            owned.iter().any(|now| now.partition == *partition && now.term == *term)
-        });
-        for now in owned {
-            if now.revoking {
-                self.placed.remove(&now.partition);
-                self.log.release(now.partition, now.term);
-            } else if !self.placed.contains_key(&now.partition) {
-                let (low, _) = self.log.bounds(now.partition).await?;
-                let committed = self.log.committed(now.partition).await?;
-                let from = committed.map_or(low, |committed| committed.offset);
-                if from < low {
-                    let doing = "find raw records that are not normalised: the log begins later";
-                    return Err(Error::internal(doing));
-                }
-                self.log.seek(now.partition, from).await?;
-                self.placed.insert(now.partition, now.term);
+        self.follow();
+        self.begin_all().await?;
+        let done = self.work().await;
+        match done {
+            Ok(()) => {
+                self.failures = 0;
+                Ok(())
+            }
+            Err(error) if error.kind.disposition() == Disposition::Stop => {
+                self.failed(&error);
+                Err(error)
+            }
+            Err(error) => {
+                self.failed(&error);
+                self.pause().await;
+                Ok(())
             }
         }
-        let placed = &self.placed;
-        self.pending.retain(|record| placed.contains_key(&record.partition));
+    }
+
+    async fn work(&mut self) -> Result<()> {
+        if self.pending.records.is_empty() {
+            self.take();
+        }
+        let idle = self.pending.records.is_empty();
+        if !idle {
+            self.batch().await?;
+        }
+        let now = self.clock.elapsed();
+        if let Some(every) = self.settings.sweep_every
+            && now.saturating_sub(self.swept_at) >= every
+        {
+            // Before the sweep: one that fails waits for its next turn and holds no batch up.
+            self.swept_at = now;
+            self.sweep().await?;
+        }
+        if now.saturating_sub(self.measured_at) >= self.settings.lag_every {
+            self.measured_at = now;
+            self.measure();
+        }
+        if idle {
+            self.log.wait(self.settings.wait_max).await;
+        }
         Ok(())
     }
 
-    async fn relay(&mut self) -> Result<()> {
-        let users = self.converter.users(&self.pending);
-        let connections =
-            if users.is_empty() { Vec::new() } else { self.register.connections(&users).await? };
-        let relayed = self.converter.convert(&self.pending, connections, self.clock.now_us());
-        self.deliver(&relayed).await?;
-        let mut offsets = BTreeMap::new();
-        for record in &self.pending {
-            offsets.insert(record.partition, record.offset + 1);
+    fn failed(&self, error: &Error) {
+        self.metrics.errors.with_label_values(&[error.kind.name()]).inc();
+        tracing::warn!(kind = error.kind.name(), doing = error.doing, code = %error.code, "pausing");
+    }
+
+    async fn pause(&mut self) {
+        let doubled = self.settings.pause.saturating_mul(1 << self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        self.clock.sleep(doubled.min(self.settings.pause_max)).await;
+    }
+
+    // ── what is owned ──────────────────────────────────────────────────────────────────────────────────────
+
+    /// Lets go of what is gone or asked back. Nothing has to be waited for: what is still on its way may arrive
+    /// twice, and offsets of a partition that is not ours any more are not committed.
+    fn follow(&mut self) {
+        let owned = give_back(&mut self.log);
+        self.tasks.retain(|partition, task| {
+            owned.iter().any(|now| now.partition == *partition && now.term == task.term)
+        });
+        let tasks = &self.tasks;
+        self.pending.records.retain(|record| tasks.contains_key(&record.partition));
+    }
+
+    /// Begins to read what is owned and not read yet. A partition that cannot be begun now is tried again after a
+    /// pause and holds no other up.
+    async fn begin_all(&mut self) -> Result<()> {
+        let now = self.clock.elapsed();
+        if now < self.begin_at {
+            return Ok(());
+        }
+        for owned in self.log.owned() {
+            if owned.revoking || self.tasks.contains_key(&owned.partition) {
+                continue;
+            }
+            match self.begin(owned).await {
+                Ok(()) => {}
+                Err(error) => {
+                    self.failed(&error);
+                    if error.kind.disposition() == Disposition::Stop {
+                        return Err(error);
+                    }
+                    self.begin_at = now.saturating_add(self.settings.pause_max);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to read a partition where the group left it.
+    async fn begin(&mut self, owned: Owned) -> Result<()> {
+        let partition = owned.partition;
+        let committed = self.log.committed(partition).await?;
+        let (first, end) = self.log.bounds(partition).await?;
+        let next = committed.map_or(first, |committed| committed.offset);
+        if !(first..=end).contains(&next) {
+            let code = format!("{}/{partition}: {next} is not in {first}..{end}", self.log.topic());
+            let doing = "read on where the group left a raw topic";
+            return Err(Error::new(Kind::InternalError, doing, code));
+        }
+        self.log.seek(partition, next).await?;
+        self.tasks.insert(partition, Task { term: owned.term, next });
+        Ok(())
+    }
+
+    // ── a batch ────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn take(&mut self) {
+        let partitions: Vec<i32> = self.tasks.keys().copied().collect();
+        if partitions.is_empty() {
+            return;
+        }
+        let (records_max, bytes_max) =
+            (self.settings.batch_records_max, self.settings.batch_bytes_max);
+        let records = self.log.take(&partitions, records_max, bytes_max);
+        for record in &records {
             let vendor = self.converter.vendor(record);
             self.metrics.received.with_label_values(&[vendor]).inc();
         }
-        let offsets: Vec<(i32, i64)> = offsets.into_iter().collect();
-        self.log.commit(&offsets).await?;
-        self.pending.clear();
+        self.pending = Pending { records, sent: false };
+    }
+
+    /// Does what is left of the pending batch.
+    async fn batch(&mut self) -> Result<()> {
+        if !self.pending.sent {
+            let users = self.converter.users(&self.pending.records);
+            let connections = if users.is_empty() {
+                Vec::new()
+            } else {
+                self.register.connections(&users).await?
+            };
+            let now_us = self.clock.now_us();
+            let made = self.converter.convert(&self.pending.records, connections, now_us);
+            self.put(made).await?;
+            self.pending.sent = true;
+        }
+        self.follow();
+        let mut next = BTreeMap::new();
+        for record in &self.pending.records {
+            next.insert(record.partition, record.offset.saturating_add(1));
+        }
+        let offsets: Vec<(i32, i64)> = next.into_iter().collect();
+        if !offsets.is_empty() {
+            self.log.commit(&offsets).await?;
+        }
+        for (partition, next) in offsets {
+            if let Some(task) = self.tasks.get_mut(&partition) {
+                task.next = next;
+            }
+        }
+        self.pending = Pending::default();
         Ok(())
     }
 
-    /// Notes first, then the records: what is sent has its connection in Postgres.
-    async fn deliver(&mut self, relayed: &Relayed) -> Result<()> {
-        if !relayed.notes.is_empty() {
-            self.register.note(&relayed.notes).await?;
+    /// Writes the notes, then sends the records and waits until all are acknowledged.
+    async fn put(&mut self, made: Relayed) -> Result<()> {
+        if !made.notes.is_empty() {
+            self.register.note(&made.notes).await?;
         }
-        let sends = relayed.records.iter().map(|record| self.sender.send(record.clone()));
-        try_join_all(sends).await?;
-        for verdict in &relayed.notes.verdicts {
-            self.metrics.verdicts.with_label_values(&["normalise", verdict.verdict]).inc();
-        }
-        let held = u64::try_from(relayed.notes.held.len()).unwrap_or(0);
-        self.metrics.verdicts.with_label_values(&["normalise", "held"]).inc_by(held);
+        let counted = Counts::of(&made);
+        self.send(made.records).await?;
+        counted.show(&self.metrics);
         Ok(())
     }
 
-    /// Held items whose vendor user has a connection by now are put through again.
-    async fn sweep(&mut self) -> Result<()> {
-        let Some(every) = self.settings.sweep_every else { return Ok(()) };
-        if self.clock.elapsed() < self.swept_at + every {
+    async fn send(&mut self, records: Vec<OutRecord>) -> Result<()> {
+        let Self { log, sender, clock, settings, .. } = self;
+        if settings.sends_max <= 1 {
+            for record in records {
+                sender.send(record).await?;
+            }
             return Ok(());
         }
-        self.swept_at = self.clock.elapsed();
-        let held = self.register.connected(SWEPT_MAX).await?;
+        let sends = stream::iter(records.into_iter().map(|record| sender.send(record)))
+            .buffered(settings.sends_max)
+            .try_for_each(|_| future::ok(()));
+        let mut sends = pin!(sends);
+        loop {
+            // Brokers that are away must not keep a partition from one who may reach them.
+            match future::select(&mut sends, pin!(clock.sleep(settings.wait_max))).await {
+                Either::Left((done, _)) => return done,
+                Either::Right(_) => {
+                    give_back(log);
+                }
+            }
+        }
+    }
+
+    // ── held items ─────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Puts held items through whose vendor user has a connection by now.
+    async fn sweep(&mut self) -> Result<()> {
+        let held = self.register.connected(self.settings.sweep_items_max).await?;
+        if held.is_empty() {
+            return Ok(());
+        }
+        let users: BTreeSet<VendorUser> =
+            held.iter().map(|item| (item.vendor.clone(), item.vendor_user.clone())).collect();
+        let users: Vec<VendorUser> = users.into_iter().collect();
+        let connections = self.register.connections(&users).await?;
         let mut by_record: BTreeMap<Coordinates, Vec<Held>> = BTreeMap::new();
         for item in held {
-            let at = Coordinates {
-                topic: item.source.topic,
-                partition: item.source.partition,
-                offset: item.source.offset,
-            };
-            by_record.entry(at).or_default().push(item);
+            let Source { topic, partition, offset, .. } = item.source;
+            by_record.entry(Coordinates { topic, partition, offset }).or_default().push(item);
         }
         for (at, items) in by_record {
-            let relayed = match self.reader.read(at).await? {
+            let made = match self.reader.read(at).await? {
                 Some(record) => {
                     let indexes: Vec<i32> = items.iter().map(|item| item.source.index).collect();
-                    let users: Vec<_> = items
-                        .iter()
-                        .map(|item| (item.vendor.clone(), item.vendor_user.clone()))
-                        .collect();
-                    let connections = self.register.connections(&users).await?;
-                    let now = self.clock.now_us();
-                    self.converter.again(&record, &indexes, connections, now)
+                    let now_us = self.clock.now_us();
+                    self.converter.again(&record, &indexes, connections.clone(), now_us)
                 }
                 None => gone(&items),
             };
-            self.deliver(&relayed).await?;
-            self.register.put_through(&items).await?;
-            self.metrics.swept.inc_by(u64::try_from(items.len()).unwrap_or(0));
+            // What is held once more stays where it is: taking it away would lose it.
+            let again: BTreeSet<Source> = made.notes.held.iter().map(|item| item.source).collect();
+            let through: Vec<Held> =
+                items.into_iter().filter(|item| !again.contains(&item.source)).collect();
+            self.put(made).await?;
+            if !through.is_empty() {
+                self.register.put_through(&through).await?;
+                self.metrics.swept.inc_by(u64::try_from(through.len()).unwrap_or(u64::MAX));
+            }
+            self.follow();
         }
         Ok(())
     }
+
+    // ── lag ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn measure(&mut self) {
+        let behind = |(partition, task): (&i32, &Task)| {
+            let end = self.log.end(*partition)?;
+            Some(end.saturating_sub(task.next).max(0))
+        };
+        let lag = self.tasks.iter().filter_map(behind).sum();
+        self.show_lag(lag);
+    }
+
+    /// The gauge is every relay's of the process: each adds its own part.
+    fn show_lag(&mut self, lag: i64) {
+        self.metrics.lag.with_label_values(&[STAGE]).add(lag.saturating_sub(self.lag));
+        self.lag = lag;
+    }
 }
 
-/// The raw record is not in the log any more: its items end here, and say so.
+/// Gives back what is asked for; what stays is given.
+fn give_back(log: &mut impl Log) -> Vec<Owned> {
+    let (revoking, owned): (Vec<Owned>, Vec<Owned>) =
+        log.owned().into_iter().partition(|now| now.revoking);
+    for now in revoking {
+        log.release(now.partition, now.term);
+    }
+    owned
+}
+
+/// Held items whose raw record retention has taken.
 fn gone(items: &[Held]) -> Relayed {
-    let verdicts = items.iter().map(|item| RawVerdict {
+    let verdict = |item: &Held| RawVerdict {
         source: item.source,
         verdict: "ignored",
         reason: "no longer in the log",
-    });
-    let notes = Notes { verdicts: verdicts.collect(), ..Notes::default() };
+    };
+    let notes = Notes { verdicts: items.iter().map(verdict).collect(), ..Notes::default() };
     Relayed { notes, records: Vec::new() }
 }
+
+/// What a batch became, for metrics; counted once it stands.
+struct Counts {
+    verdicts: BTreeMap<&'static str, u64>,
+    errors: BTreeMap<&'static str, u64>,
+}
+
+impl Counts {
+    fn of(made: &Relayed) -> Self {
+        let mut counts = Self { verdicts: BTreeMap::new(), errors: BTreeMap::new() };
+        let mut count = |name, by: usize| {
+            *counts.verdicts.entry(name).or_default() += u64::try_from(by).unwrap_or(u64::MAX);
+        };
+        for record in &made.records {
+            if record.topic == Topic::NormalisedRecords {
+                count("normalised", 1);
+            }
+        }
+        count("held", made.notes.held.len());
+        count("to_fetch", made.notes.hydrations.len());
+        for row in &made.notes.verdicts {
+            count(row.verdict, 1);
+        }
+        for record in made.records.iter().filter(|record| record.topic == Topic::DeadLetters) {
+            let kind = record.headers.text(header::ERROR_TYPE).and_then(Kind::parse);
+            *counts.errors.entry(kind.unwrap_or(Kind::InternalError).name()).or_default() += 1;
+        }
+        counts
+    }
+
+    fn show(self, metrics: &Metrics) {
+        for (name, by) in self.verdicts.into_iter().filter(|(_, by)| *by > 0) {
+            metrics.verdicts.with_label_values(&[STAGE, name]).inc_by(by);
+        }
+        for (kind, by) in self.errors {
+            metrics.errors.with_label_values(&[kind]).inc_by(by);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

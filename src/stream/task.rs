@@ -151,15 +151,26 @@ pub struct Task {
     pub term: u64,
     /// Where it stands.
     pub state: State,
-    /// Two starts without progress: records one at a time, each counted before it is tried.
-    pub careful: bool,
+    /// Below this offset records go one at a time, each counted before it is tried: after two starts without
+    /// progress, as far as the batch can have reached that was under way.
+    pub careful_until: i64,
+    /// The offset whose try was counted last, and the count: this process has survived it so far, so what the world
+    /// does meanwhile is no further try.
+    pub tried: Option<(i64, i32)>,
 }
 
 impl Task {
     /// A task of a new assignment.
     #[must_use]
     pub const fn new(term: u64) -> Self {
-        Self { term, state: State::Recovering(Cause::Assigned), careful: false }
+        let state = State::Recovering(Cause::Assigned);
+        Self { term, state, careful_until: i64::MIN, tried: None }
+    }
+
+    /// Whether its next record goes alone.
+    #[must_use]
+    pub fn is_careful(&self) -> bool {
+        self.ready().is_some_and(|at| at.applied < self.careful_until)
     }
 
     /// Where it stands, if nothing is open.

@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::model::outbox::Output;
 use crate::model::record::OutRecord;
-use crate::model::state::{Outcome, Verdict};
+use crate::model::state::{Outcome, Plan, Verdict};
 use crate::telemetry::metrics::Metrics;
 
 /// How a worker behaves in time. The bounds of a batch are the protocol's; smaller ones are for tests.
@@ -84,6 +84,9 @@ const TRIES_MAX: i32 = 3;
 /// Starts without progress from which on a task is careful (§1.7).
 const STARTS_CAREFUL: i32 = 2;
 
+/// How often the lag is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
+
 /// One worker of decide. It owns its ports; nothing else may use them.
 pub struct Worker<L, P, S, C, K, D> {
     log: L,
@@ -100,6 +103,13 @@ pub struct Worker<L, P, S, C, K, D> {
     /// Metadata that the broker refused.
     refused: Option<Metadata>,
     looked_at: Duration,
+    measured_at: Duration,
+    /// What this worker has added to the gauge of the lag.
+    lag: i64,
+    /// From which partition on the next recovery is looked for.
+    next_recovery: i32,
+    /// Asked to end: whatever waits, ends.
+    stop: Stop,
     /// Whose turn it is: a careful partition's, or the others'.
     careful_turn: bool,
     /// Only in a planted bug: outputs of a batch that Kafka was not asked about yet.
@@ -133,6 +143,10 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             pending: Batch::default(),
             refused: None,
             looked_at,
+            measured_at: looked_at,
+            lag: 0,
+            next_recovery: i32::MIN,
+            stop: Stop::default(),
             careful_turn: false,
             early: Vec::new(),
         }
@@ -140,6 +154,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
 
     /// Runs until it is asked to stop, then gives everything back cleanly.
     pub async fn run(&mut self, stop: &Stop) {
+        self.stop = stop.clone();
         while !stop.is_set() {
             self.step().await;
         }
@@ -155,20 +170,26 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         if self.store.reconnected() {
             self.disturb_all(Cause::Reconnected);
         }
+        // In turn, and a batch of the ready ones after each round: a partition that cannot recover holds nobody up.
         let recovering = self
             .tasks
-            .iter()
+            .range(self.next_recovery..)
             .find(|(_, task)| matches!(task.state, State::Recovering(_)))
             .map(|(partition, task)| (*partition, *task));
         if let Some((partition, task)) = recovering {
+            self.next_recovery = partition.saturating_add(1);
             return self.recover(partition, task).await;
         }
+        self.next_recovery = i32::MIN;
+        self.look().await;
+        self.measure();
         let batch = self.take();
-        if batch.is_empty() {
-            self.look().await;
+        if !batch.is_empty() {
+            return self.batch(batch).await;
+        }
+        let is_recovering = |task: &Task| matches!(task.state, State::Recovering(_));
+        if !self.tasks.values().any(is_recovering) {
             self.log.wait(self.settings.wait_max).await;
-        } else {
-            self.batch(batch).await;
         }
     }
 
@@ -346,7 +367,8 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
                 Err(error) => self.failed(&error),
             }
             let held = self.tasks.get(&partition).is_some_and(|task| task.term == term);
-            if !held || !self.holds([partition]) {
+            let asked = self.stop.is_set() || self.log.owned().iter().any(|now| now.revoking);
+            if asked || !held || !self.holds([partition]) {
                 return None;
             }
             self.log.wait(self.settings.pause).await;
@@ -375,8 +397,11 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         self.pending.retain(|record| record.partition != partition);
         let position = Position { fence: fenced.fence, applied: fenced.applied, out };
         self.on(partition, Event::Recovered(position));
-        if let Some(task) = self.tasks.get_mut(&partition) {
-            task.careful = fenced.starts >= STARTS_CAREFUL;
+        let reach = i64::try_from(self.settings.batch_records_max).unwrap_or(i64::MAX);
+        if let Some(task) = self.tasks.get_mut(&partition)
+            && fenced.starts >= STARTS_CAREFUL
+        {
+            task.careful_until = fenced.applied.saturating_add(reach);
         }
     }
 
@@ -389,7 +414,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         }
         let ready = |careful: bool| -> Vec<i32> {
             let of_kind =
-                |(_, task): &(&i32, &Task)| task.ready().is_some() && task.careful == careful;
+                |(_, task): &(&i32, &Task)| task.ready().is_some() && task.is_careful() == careful;
             self.tasks.iter().filter(of_kind).map(|(partition, _)| *partition).collect()
         };
         let (careful, others) = (ready(true), ready(false));
@@ -478,27 +503,17 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     async fn decide(&mut self, batch: &Batch, partitions: &[i32]) -> Decided {
         let topic = self.log.topic();
         let started = self.clock.elapsed();
-        let mut untried = None;
-        if let (Some(record), [partition]) = (batch.records().first(), partitions)
-            && let Some(task) = self.tasks.get(partition).copied().filter(|task| task.careful)
-            && let Some(at) = task.ready()
-        {
-            match self.store.count_try(topic, *partition, at.fence, at.applied).await {
-                Ok(Some(tries)) if tries > TRIES_MAX => {
-                    untried = Some(self.processor.give_up(record));
-                }
-                Ok(Some(_)) => {}
-                Ok(None) => {
-                    self.disturb(partitions, Cause::NotOurs);
-                    return Decided::Recover;
-                }
-                Err(error) => {
-                    self.failed(&error);
-                    return Decided::Pause;
-                }
-            }
-        }
-        let plan = self.processor.plan(batch.records());
+        let untried = match self.count_try(batch, partitions).await {
+            Ok(is_given_up) => is_given_up
+                .then(|| batch.records().first())
+                .flatten()
+                .map(|record| self.processor.give_up(record)),
+            Err(decided) => return decided,
+        };
+        let plan = match untried {
+            Some(_) => Plan::default(), // what is given up is not looked at either
+            None => self.processor.plan(batch.records()),
+        };
         let (progress, known) = match self.store.load(topic, partitions, &plan).await {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -531,9 +546,45 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             }
             Err(error) => {
                 self.failed(&error);
+                for partition in partitions {
+                    if let Some(task) = self.tasks.get_mut(partition) {
+                        task.tried = None;
+                    }
+                }
                 self.disturb(partitions, Cause::Internal);
                 self.pause().await;
                 Decided::Recover
+            }
+        }
+    }
+
+    /// Counts the try of a careful task's record, once an attempt to live through it; gives whether it is given up.
+    async fn count_try(&mut self, batch: &Batch, partitions: &[i32]) -> Result<bool, Decided> {
+        let (Some(record), [partition]) = (batch.records().first(), partitions) else {
+            return Ok(false);
+        };
+        let careful = self.tasks.get(partition).copied().filter(Task::is_careful);
+        let Some((task, at)) = careful.and_then(|task| Some((task, task.ready()?))) else {
+            return Ok(false);
+        };
+        if let Some((_, tries)) = task.tried.filter(|(offset, _)| *offset == record.offset) {
+            return Ok(tries > TRIES_MAX);
+        }
+        let topic = self.log.topic();
+        match self.store.count_try(topic, *partition, at.fence, at.applied).await {
+            Ok(Some(tries)) => {
+                if let Some(task) = self.tasks.get_mut(partition) {
+                    task.tried = Some((record.offset, tries));
+                }
+                Ok(tries > TRIES_MAX)
+            }
+            Ok(None) => {
+                self.disturb(partitions, Cause::NotOurs);
+                Err(Decided::Recover)
+            }
+            Err(error) => {
+                self.failed(&error);
+                Err(Decided::Pause)
             }
         }
     }
@@ -575,9 +626,6 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             let next = at.applied.max(last + 1);
             if next > at.applied {
                 self.on(*partition, Event::Applied(next));
-            }
-            if let Some(task) = self.tasks.get_mut(partition) {
-                task.careful = false;
             }
             let of_partition = outcome.outbox.get(partition).into_iter().flatten();
             outputs.extend(of_partition.filter(|output| output.cause >= at.out).cloned());
@@ -705,6 +753,21 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     }
 
     // ── what is counted ────────────────────────────────────────────────────────────────────────────────────
+
+    /// The gauge is every worker's of the process: each adds its own part.
+    fn measure(&mut self) {
+        if self.clock.elapsed() < self.measured_at + MEASURE_EVERY {
+            return;
+        }
+        self.measured_at = self.clock.elapsed();
+        let behind = |(partition, task): (&i32, &Task)| {
+            let (end, at) = (self.log.end(*partition)?, task.ready()?);
+            Some(end.saturating_sub(at.applied).max(0))
+        };
+        let lag: i64 = self.tasks.iter().filter_map(behind).sum();
+        self.metrics.lag.with_label_values(&["decide"]).add(lag - self.lag);
+        self.lag = lag;
+    }
 
     fn time(&self, part: &str, from: Duration, to: Duration) {
         let took = to.saturating_sub(from).as_secs_f64();

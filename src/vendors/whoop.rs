@@ -16,11 +16,11 @@ use crate::vendors::wire::json::{self, At, Json};
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, VendorRecord, Verified, What};
 
 /// The vendor, as [`crate::vendors::ALL`] lists it.
-pub static VENDOR: Whoop = Whoop;
+pub(super) static VENDOR: Whoop = Whoop;
 
 /// WHOOP's API v2.
 #[derive(Debug)]
-pub struct Whoop;
+pub(super) struct Whoop;
 
 /// WHOOP repeats a delivery five times in about an hour, and whether it signs anew is not documented.
 const WINDOW_US: Micros = 2 * 3_600 * 1_000_000;

@@ -1,5 +1,14 @@
 //! The door over a real socket, with a log in memory behind it: what a sender can see, and what then is stored.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::as_conversions,
+    reason = "what a test cannot go on without ends it"
+)]
+
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::net::SocketAddr;
@@ -147,17 +156,19 @@ impl World {
 
     /// Waits until nothing is in flight any more.
     async fn settle(&self) {
+        self.until(|metrics| {
+            let requests = metrics.permits_in_use.get() + metrics.permits_waiting.get();
+            requests + metrics.body_bytes.get() + metrics.connections.get() == 0
+        })
+        .await;
+    }
+
+    /// Waits until the metrics say so.
+    async fn until(&self, so: impl Fn(&Metrics) -> bool) {
         let watch = Stopwatch::start();
-        let metrics = &self.metrics;
-        let busy = || {
-            metrics.permits_in_use.get()
-                + metrics.permits_waiting.get()
-                + metrics.body_bytes.get()
-                + metrics.connections.get()
-        };
-        while busy() != 0 {
-            assert!(watch.seconds() < 3.0, "something is held: {}", metrics.text());
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        while !so(&self.metrics) {
+            assert!(watch.seconds() < 3.0, "it does not come to this: {}", self.metrics.text());
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 }
@@ -615,9 +626,7 @@ async fn who_goes_away_leaves_nothing_behind() {
         stream.write_all(&request).await.expect("written");
         gone.push(stream);
     }
-    while world.metrics.permits_in_use.get() < 20 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    world.until(|metrics| metrics.permits_in_use.get() == 20).await;
     let watch = Stopwatch::start();
     drop(gone);
     world.settle().await;
@@ -659,10 +668,9 @@ async fn beyond_the_permits_and_as_many_waiting_it_is_503_at_once() {
             let watch = Stopwatch::start();
             (one.call(&oura(OURA)).await.status, watch.seconds())
         }));
-        let metrics = &world.metrics;
-        while metrics.permits_in_use.get() + metrics.permits_waiting.get() < expected {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let taken =
+            |metrics: &Metrics| metrics.permits_in_use.get() + metrics.permits_waiting.get();
+        world.until(|metrics| taken(metrics) == expected).await;
     }
     assert_eq!(world.metrics.permits_waiting.get(), 2);
     let watch = Stopwatch::start();
@@ -687,9 +695,11 @@ async fn a_stop_finishes_what_is_in_flight() {
     let mut half = world.connect().await;
     let request = whoop(WHOOP);
     half.write_all(&request[..request.len() - 5]).await.expect("written");
-    while world.metrics.permits_in_use.get() == 0 || world.metrics.body_bytes.get() < 100 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let both = |metrics: &Metrics| {
+        metrics.permits_in_use.get() == 1
+            && metrics.body_bytes.get() > i64::try_from(OURA.len()).expect("few")
+    };
+    world.until(both).await;
     world.stop.cancel();
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(TcpStream::connect(world.at).await.is_err(), "no longer accepts");
@@ -710,9 +720,7 @@ async fn a_stop_does_not_wait_for_ever() {
     let mut slow = world.connect().await;
     let request = oura(OURA);
     slow.write_all(&request[..request.len() - 5]).await.expect("written");
-    while world.metrics.body_bytes.get() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    world.until(|metrics| metrics.body_bytes.get() > 0).await;
     world.stop.cancel();
     assert_eq!(world.served.await.expect("no panic"), Drained { cut_off: 1 });
     assert!(answer(&mut slow).await.is_none());

@@ -3,6 +3,13 @@
 //! A law is written against the ports alone. A double that passes all of them is known to be faithful where the
 //! exactly-once protocol leans on it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that panics fails, which is what it is for"
+)]
+
 use std::time::Duration;
 
 use biometric_bridge::model::contract::Topic;

@@ -1,5 +1,7 @@
 //! What the adapters of Kafka promise beyond the laws: bounds, deadlines, latency, operators' commands.
 
+#![expect(clippy::unwrap_used, reason = "a test that panics fails, which is what it is for")]
+
 use std::time::{Duration, Instant};
 
 use biometric_bridge::commands::{schemas, topics};
@@ -84,7 +86,7 @@ async fn a_transactions_marker_is_no_record() {
 async fn a_large_record_passes_whole() {
     let live = Live::new("large", CLASSIC).await;
     let sending = Sending::start(&live.settings, "test").unwrap();
-    let value: Vec<u8> = (0..15_u32 << 20).map(|at| (at % 251) as u8).collect();
+    let value: Vec<u8> = (0..=250_u8).cycle().take(15 << 20).collect();
     let large = record(Topic::NormalisedRecords, "u1", value);
     let at = sending.send(large.clone()).await.unwrap();
     let mut log = live.member();
@@ -201,11 +203,14 @@ async fn who_does_not_release_is_condemned() {
         let mut second = live.member();
         until(&mut first, |owned| owned.iter().any(|part| part.revoking)).await;
         let asked = now();
-        until(&mut second, |owned| !owned.is_empty()).await;
+        until(&mut first, |owned| owned.iter().all(|part| !part.revoking)).await;
         let waited = asked.elapsed();
-        println!("{protocol:?}: given up after {waited:?}");
+        until(&mut second, |owned| !owned.is_empty()).await;
+        let taken = asked.elapsed();
+        println!("{protocol:?}: given up after {waited:?}, taken over after {taken:?}");
         assert!(waited > Duration::from_millis(4500), "{waited:?}");
-        assert!(waited < Duration::from_secs(12), "{waited:?}");
+        assert!(waited < Duration::from_millis(6500), "{waited:?}");
+        assert!(taken < Duration::from_secs(12), "{taken:?}");
         assert!(matches!(publisher.commit().await, Err(TxnError::Lost(_))));
         publisher.abort().await;
         publisher.drop_producer().await;
@@ -421,4 +426,26 @@ async fn schemas_are_checked_applied_and_kept_compatible() {
     assert_eq!(registry.latest(&subject).await.unwrap().unwrap().0, second, "nothing was done");
     let gone = format!("{}/subjects/{subject}", registry_url());
     reqwest::Client::new().delete(gone).send().await.unwrap();
+}
+
+/// After an abort the slot is open again within a fraction of the session: aborts are routine.
+#[tokio::test]
+async fn a_producer_is_replaced_quickly() {
+    let live = Live::new("replace", CLASSIC).await;
+    let mut publisher = live.publisher("0");
+    for round in 0..4 {
+        let begun = now();
+        publisher.open().await.unwrap();
+        let opened = begun.elapsed();
+        publisher.begin().await.unwrap();
+        publisher.send(&[output("x")]).await.unwrap();
+        let begun = now();
+        publisher.abort().await;
+        let aborted = begun.elapsed();
+        let begun = now();
+        publisher.drop_producer().await;
+        let dropped = begun.elapsed();
+        println!("{round}: opened in {opened:?}, aborted in {aborted:?}, dropped in {dropped:?}");
+        assert!(opened + aborted + dropped < Duration::from_secs(3));
+    }
 }

@@ -1,75 +1,21 @@
 //! Kill whatever you like: nothing lost, nothing doubled, nothing unexplained.
 //!
-//! `KILLS` (default 20) is how often ingress and pipeline each die by SIGKILL under traffic.
+//! `KILLS` (default 20) is how often ingress and pipeline each die by SIGKILL under traffic; with `KILLS_ONLY` the stack,
+//! which others may be using, is left alone.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::process::{Deployment, Process, free_port, metric, page, stack, text, until};
+use crate::pair::Pair;
+use crate::process::{free_port, metric, page, stack, text, until};
 
 /// A seeded sequence of pauses: random enough to hit every seam, the same when it is run again.
 struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
-    }
-}
-
-struct Pair {
-    deployment: Deployment,
-    ingress: u16,
-    ingress_admin: u16,
-    pipeline_admin: u16,
-}
-
-impl Pair {
-    fn new(label: &str, protocol: &str) -> Self {
-        let mut deployment = Deployment::new(label);
-        deployment.set("KAFKA__GROUP_PROTOCOL", protocol);
-        Self {
-            deployment,
-            ingress: free_port(),
-            ingress_admin: free_port(),
-            pipeline_admin: free_port(),
-        }
-    }
-
-    fn start_ingress(&self) -> Process {
-        let more = [
-            ("INGRESS__ADDRESS", format!("127.0.0.1:{}", self.ingress)),
-            ("TELEMETRY__ADMIN_ADDRESS", format!("127.0.0.1:{}", self.ingress_admin)),
-        ];
-        self.deployment.spawn("ingress", "ingress", &more)
-    }
-
-    fn start_pipeline(&self, slot: &str, admin: u16) -> Process {
-        let more = [
-            ("PIPELINE__SLOT", slot.to_owned()),
-            ("TELEMETRY__ADMIN_ADDRESS", format!("127.0.0.1:{admin}")),
-        ];
-        self.deployment.spawn("pipeline", slot, &more)
-    }
-
-    fn start_traffic(&self, rate: &str, ledger: &str) -> Process {
-        let url = format!("http://127.0.0.1:{}", self.ingress);
-        let mut command = self.deployment.command(&[
-            "simulate", "traffic", "--url", &url, "--rate", rate, "--seconds", "0", "--users", "60",
-            "--duplicates", "20", "--malformed", "5", "--resend", "--json", "--ledger", ledger,
-        ]);
-        let out = std::fs::File::create(self.deployment.dir.join("traffic.json")).expect("a file");
-        let log = std::fs::File::create(self.deployment.dir.join("traffic.log")).expect("a file");
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(log).spawn();
-        Process::of(child.expect("the binary runs"))
-    }
-
-    /// Ends the traffic, waits until the pipeline is done, audits.
-    fn settle_and_audit(&self, traffic: Process, ledger: &str) {
-        assert_eq!(traffic.end("INT", Duration::from_secs(150)), Some(0), "traffic ends cleanly");
-        let done = self.deployment.run(&["audit", "--ledger", ledger, "--wait", "120", "--json"]);
-        println!("{}", text(&done));
-        assert!(done.status.success(), "the audit finds something");
     }
 }
 
@@ -84,7 +30,7 @@ fn kills() -> u64 {
 #[test]
 fn kill_nine_twenty_times_and_stop_every_part() {
     let pair = Pair::new("kill", "classic");
-    let ledger = pair.deployment.dir.join("ledger.jsonl").display().to_string();
+    let ledger = pair.ledger();
     let mut dice = Dice(7);
     let mut ingress = pair.start_ingress();
     let mut pipeline = pair.start_pipeline("a", pair.pipeline_admin);
@@ -104,6 +50,9 @@ fn kill_nine_twenty_times_and_stop_every_part() {
         std::thread::sleep(Duration::from_millis(dice.below(700)));
         ingress.kill();
         ingress = pair.start_ingress();
+        if std::env::var_os("KILLS_ONLY").is_some() {
+            continue;
+        }
         if kill == kills / 4 || kill == kills / 2 {
             stack("restart", "postgres");
         }
@@ -131,7 +80,7 @@ fn kill_nine_twenty_times_and_stop_every_part() {
 fn a_second_process_joins_and_leaves_and_a_frozen_owner_changes_nothing() {
     for protocol in ["classic", "consumer"] {
         let pair = Pair::new(if protocol == "classic" { "joinc" } else { "joinq" }, protocol);
-        let ledger = pair.deployment.dir.join("ledger.jsonl").display().to_string();
+        let ledger = pair.ledger();
         let _ingress = pair.start_ingress();
         let first = pair.start_pipeline("a", pair.pipeline_admin);
         until("the ingress is ready", Duration::from_secs(30), || {
@@ -167,8 +116,21 @@ fn while_kafka_is_away_every_answer_is_a_503_within_two_seconds() {
     let ledger = pair.deployment.dir.join("away.jsonl").display().to_string();
     let run = |seconds: &str| {
         let done = pair.deployment.run(&[
-            "simulate", "traffic", "--url", &url, "--rate", "50", "--seconds", seconds,
-            "--bad-signatures", "0", "--users", "2", "--json", "--ledger", &ledger,
+            "simulate",
+            "traffic",
+            "--url",
+            &url,
+            "--rate",
+            "50",
+            "--seconds",
+            seconds,
+            "--bad-signatures",
+            "0",
+            "--users",
+            "2",
+            "--json",
+            "--ledger",
+            &ledger,
         ]);
         assert!(done.status.success(), "{}", text(&done));
     };

@@ -1,5 +1,12 @@
 //! The laws of the log and the publisher on real brokers, for both group protocols.
 
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that panics fails, which is what it is for"
+)]
+
 use std::time::Duration;
 
 use biometric_bridge::kafka::consumer::Member;

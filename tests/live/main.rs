@@ -1,7 +1,24 @@
 //! Tests against the real stack (`make up`); a feature, so that they are never skipped silently.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that panics fails, which is what it is for"
+)]
+
+mod cache_laws;
+mod database;
 mod kafka;
+mod kill;
 mod log_laws;
+mod migrations;
+mod pair;
+mod process;
+mod rebuild;
+mod register_laws;
+mod store_laws;
 mod world;
 
 #[path = "../laws/log.rs"]

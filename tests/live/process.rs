@@ -38,11 +38,13 @@ impl Deployment {
         deployment.psql(&format!("create database \"{}\"", deployment.name));
         let host = std::env::var("BRIDGE_POSTGRES").unwrap_or_else(|_| "127.0.0.1:5432".into());
         let mut deployment = deployment;
-        let (url, name) = (format!("postgres://bridge@{host}/{}", deployment.name), &deployment.name);
+        let (url, name) =
+            (format!("postgres://bridge@{host}/{}", deployment.name), &deployment.name);
         let prefix = format!("{name}.");
         for (key, value) in [
             ("POSTGRES__URL", url.as_str()),
             ("KAFKA__TOPIC_PREFIX", prefix.as_str()),
+            ("SECRETS__PSEUDONYM_KEY", SECRET),
             ("VENDORS__TERRA__SIGNING_SECRET", SECRET),
             ("VENDORS__HEALTHKIT__SIGNING_SECRET", SECRET),
             ("VENDORS__OURA__SIGNING_SECRET", SECRET),
@@ -55,6 +57,33 @@ impl Deployment {
             assert!(done.status.success(), "{arguments:?}: {}", text(&done));
         }
         deployment
+    }
+
+    /// Another database, empty, with the same topics.
+    pub fn empty_database(&mut self) {
+        let name = format!("{}b", self.name);
+        self.psql(&format!("create database \"{name}\""));
+        let host = std::env::var("BRIDGE_POSTGRES").unwrap_or_else(|_| "127.0.0.1:5432".into());
+        self.set("POSTGRES__URL", format!("postgres://bridge@{host}/{name}"));
+        let done = self.run(&["migrate", "up"]);
+        assert!(done.status.success(), "{}", text(&done));
+    }
+
+    /// What the reader in `tests/neuros` sees of both output topics, one JSON line an event.
+    pub fn neuros(&self) -> String {
+        let topics = ["biometric-events", "terra-biometric-events"];
+        let topics = topics.map(|topic| format!("{}.{topic}", self.name)).join(",");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/neuros/run");
+        let kafka = std::env::var("BRIDGE_KAFKA").unwrap_or_else(|_| "127.0.0.1:9092".into());
+        let registry = std::env::var("BRIDGE_REGISTRY")
+            .unwrap_or_else(|_| "http://127.0.0.1:8081/apis/ccompat/v7".into());
+        let done = Command::new(script)
+            .args(["--brokers", &kafka, "--registry", &registry, "--topics", &topics])
+            .args(["--from", "beginning", "--until-idle", "4"])
+            .output()
+            .expect("the reader runs");
+        assert!(done.status.success(), "{}", text(&done));
+        String::from_utf8(done.stdout).expect("lines")
     }
 
     /// Sets a key for every process to come.
@@ -122,7 +151,8 @@ impl Process {
 
     /// Sends a signal by its name (`KILL`, `TERM`, `STOP`, `CONT`, `INT`).
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
         assert!(sent.expect("kill runs").success(), "signal {name}");
     }
 

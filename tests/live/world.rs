@@ -1,5 +1,11 @@
 //! Where the real parts are, and a corner of each that belongs to one test alone.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that panics fails, which is what it is for"
+)]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
