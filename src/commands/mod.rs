@@ -11,6 +11,7 @@ pub mod normalise;
 pub mod schemas;
 pub mod simulate;
 pub mod topics;
+pub mod trial;
 pub mod watch;
 
 use std::future::Future;
@@ -102,7 +103,8 @@ async fn perform(command: &Command, config: &Config) -> u8 {
         Command::Simulate(cli::Simulate::Traffic(what)) => watch::traffic(what, config, out).await,
         Command::Audit(what) => audit::run(what, config, out).await,
         Command::Digest(output) => audit::digest(*output, config, out).await,
-        Command::Describe | Command::Normalise(_) | Command::Try(_) | Command::Config(_) => FAILED,
+        Command::Try(what) => trial::run(what, config, out).await,
+        Command::Describe | Command::Normalise(_) | Command::Config(_) => FAILED,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::model::contract::{Topic, header};
 use crate::model::id::{PseudonymKey, sha256_hex};
 use crate::model::record::{Headers, OutRecord};
 use crate::model::time::Micros;
-use crate::stream::clock::{Stopwatch, now_us};
+use crate::stream::clock::Stopwatch;
 use crate::stream::planted::Bug;
 use crate::stream::{Sender, text};
 use crate::telemetry::metrics::Metrics;
@@ -65,8 +65,13 @@ impl<S: Sender> Door<S> {
         }
     }
 
-    /// Answers one request, whatever it is.
-    pub(super) async fn answer<B>(&self, request: Request<B>, guest: &Guest) -> Answer
+    /// Answers one request, whatever it is; `now` is asked when its body is complete.
+    pub(super) async fn answer<B>(
+        &self,
+        request: Request<B>,
+        guest: &Guest,
+        now: impl FnOnce() -> Micros,
+    ) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -75,7 +80,7 @@ impl<S: Sender> Door<S> {
         let served = route::vendor(head.uri.path(), &self.keys);
         let name = served.as_ref().map_or(UNKNOWN, |served| served.vendor.name());
         let answer = match served {
-            Ok(served) => self.serve(&head, body, served, guest).await,
+            Ok(served) => self.serve(&head, body, served, guest, now).await,
             Err(refusal) => self.refused_unread(refusal, &body),
         };
         let requests = &self.metrics.requests;
@@ -84,7 +89,14 @@ impl<S: Sender> Door<S> {
         answer
     }
 
-    async fn serve<B>(&self, head: &Parts, body: B, served: Served<'_>, guest: &Guest) -> Answer
+    async fn serve<B>(
+        &self,
+        head: &Parts,
+        body: B,
+        served: Served<'_>,
+        guest: &Guest,
+        now: impl FnOnce() -> Micros,
+    ) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -103,7 +115,7 @@ impl<S: Sender> Door<S> {
             Err(_) => return reply::closing(self.refused(Refusal::Slow)),
         };
         guest.served();
-        let answer = match self.deliver(head, body, served).await {
+        let answer = match self.deliver(head, body, served, now()).await {
             Ok(answer) => answer,
             Err(refusal) => self.refused(refusal),
         };
@@ -117,8 +129,8 @@ impl<S: Sender> Door<S> {
         head: &Parts,
         body: Bytes,
         served: Served<'_>,
+        received_at: Micros,
     ) -> Result<Answer, Refusal> {
-        let received_at = now_us();
         let permit = self.permits.take().await?;
         let headers: Vec<(String, Vec<u8>)> = head
             .headers

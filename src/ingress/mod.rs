@@ -22,6 +22,7 @@
 
 mod accept;
 mod admit;
+mod hatch;
 mod reply;
 mod route;
 mod server;
@@ -33,6 +34,7 @@ use std::net::SocketAddr;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
+pub use hatch::Hatch;
 pub use server::{Drained, serve};
 
 use crate::vendors::{Secrets, find};

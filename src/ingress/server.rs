@@ -23,6 +23,7 @@ use crate::ingress::admit::{Guest, Guests};
 use crate::ingress::wire::Wire;
 use crate::ingress::{Keys, Settings};
 use crate::stream::Sender;
+use crate::stream::clock::now_us;
 use crate::telemetry::metrics::Metrics;
 
 /// The first pause after an accept that failed, and the longest: no file descriptors is no reason
@@ -139,7 +140,7 @@ async fn connection<S: Sender>(
     let guest = Arc::new(guest);
     let service = service_fn(|request: Request<Incoming>| {
         let (door, guest) = (Arc::clone(&door), Arc::clone(&guest));
-        async move { Ok::<_, Infallible>(door.answer(request, &guest).await) }
+        async move { Ok::<_, Infallible>(door.answer(request, &guest, now_us).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
