@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use apache_avro::Schema;
 use apache_avro::schema_compatibility::SchemaCompatibility;
+use biometric_bridge::error::Kind;
 use biometric_bridge::model::avro::{self, Codec, SchemaIds};
 use biometric_bridge::model::contract::Topic;
 use biometric_bridge::model::event::{
@@ -309,11 +310,13 @@ proptest! {
         let codec = codec();
         let mut framed = vec![0, 0, 0, 0, 1];
         framed.append(&mut bytes);
-        let _ = codec.decode_record(&framed);
+        let read = codec.decode_record(&framed);
+        prop_assert!(read.is_ok() || read.is_err_and(|bad| bad.kind == Kind::PayloadMalformed));
         let mut good = codec.encode_record(&record()).expect("bytes");
         if let Some(byte) = good.get_mut(at) {
             *byte ^= by;
         }
-        let _ = codec.decode_record(&good);
+        let read = codec.decode_record(&good);
+        prop_assert!(read.is_ok() || read.is_err_and(|bad| bad.kind == Kind::PayloadMalformed));
     }
 }

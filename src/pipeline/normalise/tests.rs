@@ -13,7 +13,7 @@ struct Scripted;
 static SCRIPTED: Scripted = Scripted;
 
 fn find(name: &str) -> Option<&'static dyn Vendor> {
-    (name == "scripted").then_some(&SCRIPTED as &'static dyn Vendor)
+    if name == "scripted" { Some(&SCRIPTED) } else { None }
 }
 
 fn reading(index: usize) -> Reading {
@@ -307,8 +307,11 @@ fn what_cannot_be_read_at_all_is_one_dead_letter() {
         (without(header::ORIGIN, Some("sideways")), Kind::PayloadMalformed),
     ];
     for (record, kind) in cases {
-        let (notes, records) =
-            step(Unknown::Hold).convert(&[record.clone()], vec![connected("v", "me")], 77);
+        let (notes, records) = step(Unknown::Hold).convert(
+            std::slice::from_ref(&record),
+            vec![connected("v", "me")],
+            77,
+        );
         let [letter] = records.as_slice() else { panic!("one dead letter") };
         assert_eq!(letter.headers.text(header::ERROR_TYPE), Some(kind.name()));
         assert_eq!((&letter.key, &letter.value), (&record.key, &record.value));
