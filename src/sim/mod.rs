@@ -24,6 +24,7 @@ pub mod sender;
 pub mod store;
 pub mod traffic;
 pub mod txn;
+pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;

@@ -4,11 +4,7 @@
 //! can write a story that holds at one batch size only. At its end each story's world must come to rest, and the
 //! oracle must find nothing lost, doubled, reordered or unexplained.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "what a test cannot go on without ends it"
-)]
+#![expect(clippy::expect_used, reason = "what a test cannot go on without ends it")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
