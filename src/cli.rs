@@ -180,13 +180,13 @@ pub struct Normalise {
 /// `try`
 #[derive(Args, Debug)]
 pub struct Try {
-    /// How many requests.
-    #[arg(long, default_value_t = 200)]
+    /// How many requests, at most 1000: it is a look, `simulate traffic` is for more.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(..=1000))]
     pub requests: u64,
     /// How many invented people.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     pub users: u64,
-    /// The same number gives the same traffic.
+    /// The same number gives the same output.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// How it prints.

@@ -68,7 +68,7 @@ pub async fn add(
     let after = Connections::new(register.connections(&key).await?);
     match after.at(vendor, &vendor_user, at_us) {
         Lookup::Connected(row) if row.id == id && row.user == *user => {
-            print(&[row.clone()], token(id), json, out)
+            print(std::slice::from_ref(row), token(id), json, out)
         }
         _ => Err(Error::internal("add a connection: another was made meanwhile; run it again")),
     }

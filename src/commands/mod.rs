@@ -4,11 +4,14 @@
 
 pub mod audit;
 pub mod connections;
+pub mod describe;
 pub mod http;
 pub mod migrate;
+pub mod normalise;
 pub mod schemas;
 pub mod simulate;
 pub mod topics;
+pub mod trial;
 pub mod watch;
 
 use std::future::Future;
@@ -41,6 +44,8 @@ pub fn run(cli: &Cli) -> u8 {
     let chosen = rustls::crypto::aws_lc_rs::default_provider().install_default();
     debug_assert!(chosen.is_ok(), "the provider is chosen once");
     match &cli.command {
+        Command::Describe => done(describe::run(&mut std::io::stdout())),
+        Command::Normalise(arguments) => normalise::run(arguments, &mut std::io::stdout()),
         Command::Config(cli::ConfigCommand::Docs) => print(config::DEFAULTS),
         _ => match load(cli) {
             Ok(config) => with_config(cli, config),
@@ -98,7 +103,8 @@ async fn perform(command: &Command, config: &Config) -> u8 {
         Command::Simulate(cli::Simulate::Traffic(what)) => watch::traffic(what, config, out).await,
         Command::Audit(what) => audit::run(what, config, out).await,
         Command::Digest(output) => audit::digest(*output, config, out).await,
-        Command::Describe | Command::Normalise(_) | Command::Try(_) | Command::Config(_) => FAILED,
+        Command::Try(what) => trial::run(what, config, out).await,
+        Command::Describe | Command::Normalise(_) | Command::Config(_) => FAILED,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Duration;
 
 use comfy_table::Table;
 
@@ -14,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::kafka::admin::{Actual, Admin, Declared, declared};
 use crate::kafka::settings::Settings;
 use crate::model::contract::Topic;
+use crate::stream::clock::Stopwatch;
 
 /// One topic's part of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +125,31 @@ pub async fn apply(settings: &Settings) -> Result<Vec<Step>> {
             Step::Keep(_) | Step::Refuse(..) | Step::Note(..) => {}
         }
     }
+    settle(&admin, &steps).await?;
     Ok(steps)
+}
+
+/// How long a created topic may take until every broker knows it.
+const SETTLES_WITHIN: Duration = Duration::from_secs(30);
+
+/// Waits until what was created can be seen: a controller has a topic before its brokers do, and a process that
+/// is started in between would find it missing.
+async fn settle(admin: &Admin, steps: &[Step]) -> Result<()> {
+    let begun = Stopwatch::start();
+    loop {
+        let actual = admin.actual().await?;
+        let missing = |step: &&Step| match step {
+            Step::Create(topic) => !actual.contains_key(topic),
+            Step::Keep(_) | Step::Alter(..) | Step::Refuse(..) | Step::Note(..) => false,
+        };
+        if !steps.iter().any(|step| missing(&step)) {
+            return Ok(());
+        }
+        if begun.elapsed() > SETTLES_WITHIN {
+            return Err(Error::new(Kind::BrokerUnavailable, "see a topic that was created", ""));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 /// A plan as text, one line a step and one more for each setting that changes.

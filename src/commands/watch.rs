@@ -21,7 +21,6 @@ use crate::cli;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::kafka::scan::{self, Go};
-use crate::model::connection::{Connection, FOR_EVER};
 use crate::model::contract::Topic;
 use crate::model::event::Origin;
 use crate::model::state::Notes;
@@ -163,15 +162,7 @@ fn keys(config: &Config) -> Result<Keys> {
 
 /// Makes the HealthKit connections of the invented people, as `connections add` would; Terra's come by `auth`.
 async fn connect(users: u64, config: &Config) -> Result<()> {
-    let people = (0..users).filter_map(Person::of);
-    let connections = people.map(|person| Connection {
-        id: person.connection,
-        vendor: "healthkit".to_owned(),
-        vendor_user: person.connection.to_string(),
-        user: person.user,
-        valid_from: FOR_EVER,
-        valid_to: None,
-    });
+    let connections = (0..users).filter_map(Person::of).map(|person| person.healthkit());
     let notes = Notes { connections: connections.collect(), ..Notes::default() };
     PostgresRegister::new(config.postgres.clone(), "simulate").note(&notes).await
 }

@@ -20,14 +20,14 @@ use crate::model::contract::{Topic, header};
 use crate::model::id::{PseudonymKey, sha256_hex};
 use crate::model::record::{Headers, OutRecord};
 use crate::model::time::Micros;
-use crate::stream::clock::{Stopwatch, now_us};
+use crate::stream::clock::Stopwatch;
 use crate::stream::planted::Bug;
 use crate::stream::{Sender, text};
 use crate::telemetry::metrics::Metrics;
 use crate::vendors::{KeyUser, Request as Signed, Verified};
 
-/// What is reserved ahead of what has come. A frame of hyper's is never larger than its read buffer, which is
-/// set to the same, so a body never has more in memory than it has reserved.
+/// What is reserved ahead of what has come. A frame of hyper's is never larger than its read
+/// buffer, which is set to the same, so a body never has more in memory than it has reserved.
 pub(super) const BODY_STEP_BYTES: usize = 16 * 1024;
 /// The longest value of a request header that goes onto the record.
 const KEPT_BYTES_MAX: usize = 1_024;
@@ -45,7 +45,8 @@ pub(super) struct Door<S> {
     pub(super) metrics: Metrics,
     permits: Permits,
     budget: Budget,
-    /// Whether the last record was acknowledged: an outage is logged when it begins and when it ends.
+    /// Whether the last record was acknowledged: an outage is logged when it begins and when it
+    /// ends.
     durable: AtomicBool,
 }
 
@@ -64,8 +65,13 @@ impl<S: Sender> Door<S> {
         }
     }
 
-    /// Answers one request, whatever it is.
-    pub(super) async fn answer<B>(&self, request: Request<B>, guest: &Guest) -> Answer
+    /// Answers one request, whatever it is; `now` is asked when its body is complete.
+    pub(super) async fn answer<B>(
+        &self,
+        request: Request<B>,
+        guest: &Guest,
+        now: impl FnOnce() -> Micros,
+    ) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -74,7 +80,7 @@ impl<S: Sender> Door<S> {
         let served = route::vendor(head.uri.path(), &self.keys);
         let name = served.as_ref().map_or(UNKNOWN, |served| served.vendor.name());
         let answer = match served {
-            Ok(served) => self.serve(&head, body, served, guest).await,
+            Ok(served) => self.serve(&head, body, served, guest, now).await,
             Err(refusal) => self.refused_unread(refusal, &body),
         };
         let requests = &self.metrics.requests;
@@ -83,7 +89,14 @@ impl<S: Sender> Door<S> {
         answer
     }
 
-    async fn serve<B>(&self, head: &Parts, body: B, served: Served<'_>, guest: &Guest) -> Answer
+    async fn serve<B>(
+        &self,
+        head: &Parts,
+        body: B,
+        served: Served<'_>,
+        guest: &Guest,
+        now: impl FnOnce() -> Micros,
+    ) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -102,7 +115,7 @@ impl<S: Sender> Door<S> {
             Err(_) => return reply::closing(self.refused(Refusal::Slow)),
         };
         guest.served();
-        let answer = match self.deliver(head, body, served).await {
+        let answer = match self.deliver(head, body, served, now()).await {
             Ok(answer) => answer,
             Err(refusal) => self.refused(refusal),
         };
@@ -116,8 +129,8 @@ impl<S: Sender> Door<S> {
         head: &Parts,
         body: Bytes,
         served: Served<'_>,
+        received_at: Micros,
     ) -> Result<Answer, Refusal> {
-        let received_at = now_us();
         let permit = self.permits.take().await?;
         let headers: Vec<(String, Vec<u8>)> = head
             .headers
@@ -222,7 +235,8 @@ impl<S: Sender> Door<S> {
         refusal.answer(self.settings.retry_after_s)
     }
 
-    /// Refused with the body, if there is one, left unread: what follows on this connection is not a request.
+    /// Refused with the body, if there is one, left unread: what follows on this connection is not
+    /// a request.
     fn refused_unread(&self, refusal: Refusal, body: &impl Body) -> Answer {
         let answer = self.refused(refusal);
         if body.is_end_stream() { answer } else { reply::closing(answer) }
@@ -272,8 +286,8 @@ fn delivery_id(value: &[u8]) -> Option<&str> {
     fits.then(|| std::str::from_utf8(value).ok()).flatten()
 }
 
-/// The request's W3C trace context, if it is one, else one that is derived from the delivery: no randomness, and
-/// the same bytes received at another time are another trace.
+/// The request's W3C trace context, if it is one, else one that is derived from the delivery: no
+/// randomness, and the same bytes received at another time are another trace.
 fn traceparent(request: &HeaderMap, sha256: &str, received_at: Micros) -> String {
     let mut given = request.get_all(header::TRACEPARENT).iter();
     if let (Some(one), None) = (given.next(), given.next())
@@ -287,7 +301,8 @@ fn traceparent(request: &HeaderMap, sha256: &str, received_at: Micros) -> String
     format!("00-{trace}-{}-01", span.unwrap_or_default())
 }
 
-/// Version 00 in the form of W3C Trace Context: 16, 8 and 1 bytes of lower-case hex, ids not all zero.
+/// Version 00 in the form of W3C Trace Context: 16, 8 and 1 bytes of lower-case hex, ids not all
+/// zero.
 fn is_traceparent(text: &str) -> bool {
     let hex = |part: &str, digits: usize| {
         part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

@@ -1,9 +1,11 @@
-//! Limits: permits for what is being written, bytes and connections for what is still being received.
+//! Limits: permits for what is being written, bytes and connections for what is still being
+//! received.
 //!
-//! They are apart on purpose. A permit is taken when the body is complete, so a slow sender never holds one. What
-//! it does hold, a connection and the bytes that it has sent, has limits of its own; and where connections are
-//! used up, the one that has been receiving for longest makes room for the new one. An honest sender is done
-//! within milliseconds and so is never the longest, however many others sit and wait.
+//! They are apart on purpose. A permit is taken when the body is complete, so a slow sender never
+//! holds one. What it does hold, a connection and the bytes that it has sent, has limits of its
+//! own; and where connections are used up, the one that has been receiving for longest makes room
+//! for the new one. An honest sender is done within milliseconds and so is never the longest,
+//! however many others sit and wait.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,7 +29,8 @@ pub(super) struct Permits {
     metrics: Metrics,
 }
 
-/// One permit, given back when it goes out of scope: also when the client is gone and the request is dropped.
+/// One permit, given back when it goes out of scope: also when the client is gone and the request
+/// is dropped.
 pub(super) struct Permit<'a> {
     in_use: Counted<'a>,
     free: SemaphorePermit<'a>,
@@ -68,7 +71,8 @@ impl Permits {
         Self { free, all, waiting: AtomicUsize::new(0), wait_max, metrics }
     }
 
-    /// A permit: at once, or after a wait that is short and that only as many share as there are permits.
+    /// A permit: at once, or after a wait that is short and that only as many share as there are
+    /// permits.
     pub(super) async fn take(&self) -> Result<Permit<'_>, Refusal> {
         let free = match self.free.try_acquire() {
             Ok(free) => {
@@ -108,8 +112,8 @@ impl Permit<'_> {
     }
 }
 
-/// Bytes of bodies in flight. They are reserved before they are read, in steps that follow what has come: who
-/// announces much and sends little holds little.
+/// Bytes of bodies in flight. They are reserved before they are read, in steps that follow what has
+/// come: who announces much and sends little holds little.
 pub(super) struct Budget {
     used: AtomicUsize,
     max: usize,
@@ -211,7 +215,8 @@ impl Inside {
         place
     }
 
-    /// Takes one out of those who are receiving; false where it is not there any more, because it had to go.
+    /// Takes one out of those who are receiving; false where it is not there any more, because it
+    /// had to go.
     fn serve(&mut self, place: u64) -> bool {
         let Some((peer, _)) = self.receiving.remove(&place) else { return false };
         if let Some(peer) = self.peers.get_mut(&peer) {
@@ -259,7 +264,8 @@ impl Guests {
         Arc::new(Self { inside, max, per_peer_max, shown: metrics.connections.clone() })
     }
 
-    /// Takes a connection in. `None` where everybody here is being served: then the new one is closed.
+    /// Takes a connection in. `None` where everybody here is being served: then the new one is
+    /// closed.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Guest> {
         let (peer, leave) = (peer_of(address), Arc::new(Notify::new()));
         let mut inside = self.lock();
@@ -273,7 +279,8 @@ impl Guests {
         Some(Guest { guests: Arc::clone(self), peer, leave, place })
     }
 
-    /// Sends the one away that has been receiving longest, because the process is out of file descriptors.
+    /// Sends the one away that has been receiving longest, because the process is out of file
+    /// descriptors.
     pub(super) fn make_room(&self) {
         let mut inside = self.lock();
         if let Some(place) = inside.receiving.keys().next().copied() {

@@ -1,14 +1,16 @@
-//! The door for webhooks: a 2xx means that every in-sync replica has the bytes, and nothing else does.
+//! The door for webhooks: a 2xx means that every in-sync replica has the bytes, and nothing else
+//! does.
 //!
-//! A vendor sends again what was not answered 2xx, and forgets what was. So there is no queue between the answer
-//! and the log, and everything that is not the sender's fault is a 503 with `Retry-After`: never a 4xx, which some
-//! vendors do not repeat, and never a 410, which ends an Oura subscription.
+//! A vendor sends again what was not answered 2xx, and forgets what was. So there is no queue
+//! between the answer and the log, and everything that is not the sender's fault is a 503 with
+//! `Retry-After`: never a 4xx, which some vendors do not repeat, and never a 410, which ends an
+//! Oura subscription.
 //!
 //! A request goes through the files in this order; what a step refuses costs nothing of the next:
 //!
 //! | step | file | bound |
 //! | --- | --- | --- |
-//! | a connection | `admit.rs` | in all and per peer; the one that has been receiving longest makes room |
+//! | a connection | `admit.rs` | in all and per peer; who has been receiving longest makes room |
 //! | method, path, form | `route.rs` | the head's bytes and deadline |
 //! | the body | `accept.rs` | the vendor's cap, bytes in flight, a deadline |
 //! | a permit | `admit.rs` | 1..=1000; as many wait as there are, at most 0.4 s |
@@ -20,6 +22,7 @@
 
 mod accept;
 mod admit;
+mod hatch;
 mod reply;
 mod route;
 mod server;
@@ -31,6 +34,7 @@ use std::net::SocketAddr;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
+pub use hatch::Hatch;
 pub use server::{Drained, serve};
 
 use crate::vendors::{Secrets, find};
@@ -59,7 +63,8 @@ pub struct Settings {
     pub answer_ms_max: u64,
     /// Open connections in all.
     pub connections_max: usize,
-    /// Open connections of one peer (an IPv4 address, an IPv6 /64). Behind a proxy: as many as in all.
+    /// Open connections of one peer (an IPv4 address, an IPv6 /64). Behind a proxy: as many as in
+    /// all.
     pub connections_per_peer_max: usize,
     /// How long a stop waits for what is in flight, ms.
     pub drain_ms_max: u64,
@@ -69,7 +74,8 @@ pub struct Settings {
 
 /// A request must be answered within this time of its complete body, ms: Withings gives no more.
 const ANSWER_MS_MAX: u64 = 2_000;
-/// Limits of a head: from the smallest that hyper takes to the size of the read buffer that bodies come through.
+/// Limits of a head: from the smallest that hyper takes to the size of the read buffer that bodies
+/// come through.
 const HEAD_BYTES: std::ops::RangeInclusive<usize> = 8 * 1024..=accept::BODY_STEP_BYTES;
 
 impl Settings {
@@ -85,7 +91,7 @@ impl Settings {
         must((1..=1_000).contains(&self.permits), "ingress.permits: 1 to 1000");
         must(
             self.permit_wait_ms_max.saturating_add(self.ack_ms_max) < ANSWER_MS_MAX,
-            "ingress.permit_wait_ms_max + ingress.ack_ms_max: below 2000, the fastest vendor's limit",
+            "ingress.permit_wait_ms_max + ack_ms_max: below 2000, the fastest vendor's limit",
         );
         must(self.ack_ms_max > 0, "ingress.ack_ms_max: above 0");
         must(self.head_ms_max > 0, "ingress.head_ms_max: above 0");
@@ -127,7 +133,8 @@ pub struct VendorKeys {
     pub handshake: Option<SecretString>,
 }
 
-/// The fewest bytes of a secret, as Standard Webhooks asks for; a vendor that makes the secret may make it shorter.
+/// The fewest bytes of a secret, as Standard Webhooks asks for; a vendor that makes the secret may
+/// make it shorter.
 const PSEUDONYM_KEY_BYTES_MIN: usize = 16;
 
 impl Keys {

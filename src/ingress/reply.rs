@@ -1,7 +1,8 @@
 //! What the door answers: statuses and constant bodies. Pure.
 //!
-//! A body says no more than its status does, in the same bytes for everybody: who tries signatures must not learn
-//! whether the key or the clock was wrong. What we know more precisely stands in `errors_total`.
+//! A body says no more than its status does, in the same bytes for everybody: who tries signatures
+//! must not learn whether the key or the clock was wrong. What we know more precisely stands in
+//! `errors_total`.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};

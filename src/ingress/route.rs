@@ -22,7 +22,8 @@ pub(super) struct Served<'a> {
 
 /// The vendor of a path, if it is a path of ours.
 ///
-/// The path is compared as it came: a percent sign, a second slash or a trailing one is another path.
+/// The path is compared as it came: a percent sign, a second slash or a trailing one is another
+/// path.
 pub(super) fn vendor<'a>(path: &str, keys: &'a Keys) -> Result<Served<'a>, Refusal> {
     let name = path
         .strip_prefix("/webhooks/")
@@ -50,7 +51,8 @@ pub(super) fn asked(head: &Parts, served: Served<'_>) -> Result<Asked, Refusal> 
     let handshake = |query: &[(String, String)]| served.vendor.handshake(query, &secrets);
     match head.method {
         Method::POST if head.uri.query().is_some() => {
-            // A vendor's user or token in a query would stand in every proxy's log; no vendor of ours has one.
+            // A vendor's user or token in a query would stand in every proxy's log; no vendor of
+            // ours has one.
             Err(Refusal::NotFound(Kind::RequestRefused))
         }
         Method::POST => form(&head.headers, served.vendor).map(|()| Asked::Delivery),
@@ -77,7 +79,8 @@ fn form(headers: &HeaderMap, vendor: &dyn Vendor) -> Result<(), Refusal> {
         }
         (Some(_), Some(_)) => false,
     };
-    // hyper reads any list that ends in `chunked`; a body that is compressed underneath is encoded all the same.
+    // hyper reads any list that ends in `chunked`; a body that is compressed underneath is encoded
+    // all the same.
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let framed = codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     if !plain || !framed {

@@ -23,9 +23,11 @@ use crate::ingress::admit::{Guest, Guests};
 use crate::ingress::wire::Wire;
 use crate::ingress::{Keys, Settings};
 use crate::stream::Sender;
+use crate::stream::clock::now_us;
 use crate::telemetry::metrics::Metrics;
 
-/// The first pause after an accept that failed, and the longest: no file descriptors is no reason to spin.
+/// The first pause after an accept that failed, and the longest: no file descriptors is no reason
+/// to spin.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -47,10 +49,11 @@ impl Entry for TcpListener {
     }
 }
 
-/// Serves webhooks on this listener until `stop`, then no longer accepts, finishes what is in flight, and returns.
+/// Serves webhooks on this listener until `stop`, then no longer accepts, finishes what is in
+/// flight, and returns.
 ///
-/// Settings and keys must have no [`Settings::problems`]; the caller has looked. Readiness is the caller's: it
-/// looks at the same `stop`.
+/// Settings and keys must have no [`Settings::problems`]; the caller has looked. Readiness is the
+/// caller's: it looks at the same `stop`.
 pub async fn serve<S: Sender>(
     settings: Settings,
     keys: Keys,
@@ -137,7 +140,7 @@ async fn connection<S: Sender>(
     let guest = Arc::new(guest);
     let service = service_fn(|request: Request<Incoming>| {
         let (door, guest) = (Arc::clone(&door), Arc::clone(&guest));
-        async move { Ok::<_, Infallible>(door.answer(request, &guest).await) }
+        async move { Ok::<_, Infallible>(door.answer(request, &guest, now_us).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -165,7 +168,8 @@ async fn connection<S: Sender>(
     }
 }
 
-/// Counts what hyper has refused before it was a request. Its texts are not logged: they may quote a head.
+/// Counts what hyper has refused before it was a request. Its texts are not logged: they may quote
+/// a head.
 fn count(error: &hyper::Error, metrics: &Metrics) {
     let status = if error.is_parse_too_large() {
         "431"

@@ -1,9 +1,10 @@
 //! The socket under hyper: two deadlines that hyper does not have.
 //!
-//! A sender that asks and never reads would hold its connection for ever, because an answer that cannot be written
-//! has no deadline. And an answer that is sent while a body is still coming would be lost: a close with bytes
-//! unread makes the kernel send a reset, and the reset throws the 413 away before it is read. So a write that
-//! makes no progress ends the connection, and a close lets the peer finish for a moment.
+//! A sender that asks and never reads would hold its connection for ever, because an answer that
+//! cannot be written has no deadline. And an answer that is sent while a body is still coming would
+//! be lost: a close with bytes unread makes the kernel send a reset, and the reset throws the 413
+//! away before it is read. So a write that makes no progress ends the connection, and a close lets
+//! the peer finish for a moment.
 
 use std::future::Future;
 use std::io;
@@ -16,7 +17,8 @@ use tokio::time::Sleep;
 
 /// How long a close lets the peer finish what it is sending.
 const LINGER: Duration = Duration::from_secs(1);
-/// The most that is read then, and thrown away: more than any vendor's cap, or its 413 would be lost.
+/// The most that is read then, and thrown away: more than any vendor's cap, or its 413 would be
+/// lost.
 const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A stream with deadlines for its writes and its close.

@@ -190,8 +190,9 @@ impl Sha256 {
 
 /// The key under which ids of people are written where they must be told apart and cannot be read.
 ///
-/// Keyed, because ids are few: a plain hash of every `WHOOP` user id is a matter of seconds. What stands before an id
-/// keeps the places apart: the pseudonym in a raw topic's key is not the one in a log.
+/// Keyed, because ids are few: a plain hash of every `WHOOP` user id is a matter of seconds. What
+/// stands before an id keeps the places apart: the pseudonym in a raw topic's key is not the one in
+/// a log.
 pub struct PseudonymKey(hmac::Key);
 
 impl PseudonymKey {
@@ -201,7 +202,8 @@ impl PseudonymKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// A vendor's user in the keys of raw topics: 32 hex digits of HMAC-SHA256 over vendor, 0x00, user.
+    /// A vendor's user in the keys of raw topics: 32 hex digits of HMAC-SHA256 over vendor, 0x00,
+    /// user.
     #[must_use]
     pub fn vendor_user(&self, vendor: &str, vendor_user: &str) -> String {
         self.of(vendor, vendor_user)

@@ -7,3 +7,4 @@ pub mod plan;
 pub mod reject;
 pub mod revise;
 pub mod score;
+pub mod topology;

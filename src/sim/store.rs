@@ -529,6 +529,10 @@ impl Tables {
         self.verdicts.get(source)
     }
 
+    pub(super) fn verdicts(&self) -> impl Iterator<Item = &RawVerdict> {
+        self.verdicts.values()
+    }
+
     pub(super) fn hydrations(&self) -> impl Iterator<Item = &Hydration> {
         self.hydrations.values()
     }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
+use crate::model::connection::{Connection, FOR_EVER};
 use crate::model::id::{ConnectionId, User, sha256_hex};
 use crate::model::time::{Day, Micros};
 use crate::sim::generate::Dice;
@@ -133,6 +134,19 @@ impl Person {
         let provider = providers.get(usize::try_from(number % 4).unwrap_or_default()).copied()?;
         let connection = ConnectionId::derive("healthkit", LABEL, &user);
         Some(Self { terra_user: format!("terra-sim-{number}"), provider, connection, user })
+    }
+
+    /// The HealthKit connection as `connections add` would make it; Terra's comes by `auth`.
+    #[must_use]
+    pub fn healthkit(&self) -> Connection {
+        Connection {
+            id: self.connection,
+            vendor: "healthkit".to_owned(),
+            vendor_user: self.connection.to_string(),
+            user: self.user.clone(),
+            valid_from: FOR_EVER,
+            valid_to: None,
+        }
     }
 }
 

@@ -58,6 +58,12 @@ impl Driver {
         self.world.lock().database.tables.verdict(source).cloned()
     }
 
+    /// Every verdict of normalise, in order of source.
+    #[must_use]
+    pub fn verdicts(&self) -> Vec<RawVerdict> {
+        self.world.lock().database.tables.verdicts().cloned().collect()
+    }
+
     /// The cache: what is shown of a user, of one maker or of all.
     #[must_use]
     pub fn shown(&self, user: &str, device_type: Option<&str>) -> Option<Shown> {

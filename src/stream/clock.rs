@@ -1,9 +1,9 @@
 //! The only place that reads clocks.
 //!
-//! What a record says must not depend on when it was looked at, so a time comes in with the record that has it
-//! and nothing else may ask. What is left for a clock is small: the receipt at the door, deadlines, leases and
-//! metrics. They ask here, and clippy refuses them anywhere else. The world in memory (`sim`) has a clock of its
-//! own behind the same [`Clock`].
+//! What a record says must not depend on when it was looked at, so a time comes in with the record
+//! that has it and nothing else may ask. What is left for a clock is small: the receipt at the
+//! door, deadlines, leases and metrics. They ask here, and clippy refuses them anywhere else. The
+//! world in memory (`sim`) has a clock of its own behind the same [`Clock`].
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -44,12 +44,14 @@ impl Clock for RealClock {
     }
 }
 
-/// The wall clock, µs since the Unix epoch: a receipt, a dead letter's time, a lease. Never content.
+/// The wall clock, µs since the Unix epoch: a receipt, a dead letter's time, a lease. Never
+/// content.
 #[must_use]
 pub fn now_us() -> Micros {
     #[expect(clippy::disallowed_methods, reason = "this file owns time")]
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    // A machine that thinks it is before 1970 has receipts at 0, which every freshness window refuses.
+    // A machine that thinks it is before 1970 has receipts at 0, which every freshness window
+    // refuses.
     since_epoch.map_or(0, |time| i64::try_from(time.as_micros()).unwrap_or(i64::MAX))
 }
 

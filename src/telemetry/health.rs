@@ -1,9 +1,9 @@
 //! The admin listener: is it alive, may it have traffic, what does it count.
 //!
-//! It has a port of its own, so that nobody who can reach the webhooks can reach it. `/health` says that the
-//! process runs, and nothing about its dependencies: restarting it would not mend Kafka. `/ready` asks them, by
-//! probes that do the real thing (an acknowledged produce, a query), each within a deadline. `/metrics` is
-//! Prometheus' text.
+//! It has a port of its own, so that nobody who can reach the webhooks can reach it. `/health` says
+//! that the process runs, and nothing about its dependencies: restarting it would not mend Kafka.
+//! `/ready` asks them, by probes that do the real thing (an acknowledged produce, a query), each
+//! within a deadline. `/metrics` is Prometheus' text.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -119,7 +119,8 @@ impl Report {
     }
 }
 
-/// Answers on this listener until `stop`, which comes after the process has drained: until then it is asked.
+/// Answers on this listener until `stop`, which comes after the process has drained: until then it
+/// is asked.
 pub async fn serve(
     listener: TcpListener,
     readiness: Arc<Readiness>,

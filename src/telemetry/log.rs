@@ -1,9 +1,10 @@
 //! Logs: one JSON line an event, on standard error, and nobody's health in any of them.
 //!
-//! Three rules keep it so. Only our own targets pass: what a library has to say (rdkafka, hyper, fred,
-//! `tokio_postgres`) may quote a record, so it is dropped whatever the level; we log its stable code ourselves.
-//! A person is named by [`Who`], which only the holder of the key can turn back. And a panic is logged by its
-//! place in our code, never by its message, which can hold a value.
+//! Three rules keep it so. Only our own targets pass: what a library has to say (rdkafka, hyper,
+//! fred, `tokio_postgres`) may quote a record, so it is dropped whatever the level; we log its
+//! stable code ourselves. A person is named by [`Who`], which only the holder of the key can turn
+//! back. And a panic is logged by its place in our code, never by its message, which can hold a
+//! value.
 
 use std::fmt;
 use std::panic::PanicHookInfo;
@@ -60,7 +61,8 @@ impl From<Level> for LevelFilter {
     }
 }
 
-/// One of our people in a line of a log: a keyed pseudonym, so that lines of one person can be found together.
+/// One of our people in a line of a log: a keyed pseudonym, so that lines of one person can be
+/// found together.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Who(String);
 

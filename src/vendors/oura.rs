@@ -1,9 +1,10 @@
 //! Oura: thin notifications, one record each; what they name is fetched later.
 //!
-//! Oura signs timestamp and body with the client secret of the OAuth application and writes the digest in upper
-//! case. It names no version of a record and no id of a delivery. An update is a fetch of the whole document; a
-//! delete is a tombstone by the document's id, which is all that is known of it. A subscription begins with a
-//! GET that carries our own token and a challenge, and ends for good with an answer of 410.
+//! Oura signs timestamp and body with the client secret of the OAuth application and writes the
+//! digest in upper case. It names no version of a record and no id of a delivery. An update is a
+//! fetch of the whole document; a delete is a tombstone by the document's id, which is all that is
+//! known of it. A subscription begins with a GET that carries our own token and a challenge, and
+//! ends for good with an answer of 410.
 
 use crate::error::{Kind, Reject};
 use crate::model::event::{Content, Merge, Op};
@@ -106,7 +107,8 @@ fn seconds(text: &str) -> Option<i64> {
     fits.then(|| text.parse().ok()).flatten()
 }
 
-/// The echo of a challenge, for who knows our token. What is echoed is short and harmless in any document.
+/// The echo of a challenge, for who knows our token. What is echoed is short and harmless in any
+/// document.
 fn challenge(query: &[(String, String)], secrets: &Secrets<'_>) -> Option<String> {
     let one = |name: &str| {
         let mut found = query.iter().filter(|(known, _)| known == name);
@@ -185,7 +187,9 @@ mod tests {
     use crate::model::record::Headers;
 
     const KEY: &[u8] = b"not-a-secret-test-key";
-    const BODY: &[u8] = br#"{"event_type":"update","data_type":"sleep","object_id":"7d1c0a52-5b1e-4f0e-9a60-2f6d1d5a9b11","event_time":"2026-03-29T06:41:12+00:00","user_id":"u-4f2c81"}"#;
+    const BODY: &[u8] = b"{\"event_type\":\"update\",\"data_type\":\"sleep\",\
+        \"object_id\":\"7d1c0a52-5b1e-4f0e-9a60-2f6d1d5a9b11\",\
+        \"event_time\":\"2026-03-29T06:41:12+00:00\",\"user_id\":\"u-4f2c81\"}";
     const SIGNATURE: &str = "8F7EEA16285F5EB13CF8F9DE3FB3333BB41AD7FD76EF3623EAFD05F5FE99BAE1";
     const SIGNED_AT: Micros = 1_774_766_472_000_000;
 

@@ -1,10 +1,10 @@
 //! WHOOP: thin notifications, one record each; what they name is fetched later.
 //!
-//! WHOOP signs timestamp (ms) and body with the client secret and writes the digest in base64. A recovery has no
-//! id of its own: a notification of it names the sleep that it came from, and it dies with that sleep. The model
-//! version of a webhook's URL decides what an id is; with the old one it is an integer that names another thing,
-//! so it is refused with a reason rather than looked up for ever. WHOOP's Partner product signs otherwise and is
-//! not accepted here.
+//! WHOOP signs timestamp (ms) and body with the client secret and writes the digest in base64. A
+//! recovery has no id of its own: a notification of it names the sleep that it came from, and it
+//! dies with that sleep. The model version of a webhook's URL decides what an id is; with the old
+//! one it is an integer that names another thing, so it is refused with a reason rather than looked
+//! up for ever. WHOOP's Partner product signs otherwise and is not accepted here.
 
 use uuid::Uuid;
 
@@ -22,7 +22,8 @@ pub(super) static VENDOR: Whoop = Whoop;
 #[derive(Debug)]
 pub(super) struct Whoop;
 
-/// WHOOP repeats a delivery five times in about an hour, and whether it signs anew is not documented.
+/// WHOOP repeats a delivery five times in about an hour, and whether it signs anew is not
+/// documented.
 const WINDOW_US: Micros = 2 * 3_600 * 1_000_000;
 
 impl Vendor for Whoop {
@@ -136,7 +137,9 @@ mod tests {
     use crate::model::record::Headers;
 
     const KEY: &[u8] = b"not-a-secret-test-key";
-    const BODY: &[u8] = br#"{"user_id":481516,"id":"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77","type":"recovery.updated","trace_id":"5f0c2a11-7d34-4d0a-9a53-0d8e6b1f9c20"}"#;
+    const BODY: &[u8] = b"{\"user_id\":481516,\"id\":\"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77\",\
+        \"type\":\"recovery.updated\",\
+        \"trace_id\":\"5f0c2a11-7d34-4d0a-9a53-0d8e6b1f9c20\"}";
     const SIGNATURE: &str = "YkdPmvWsym13R6xgYvzba3OsC4tUUb5Z6FbNUI1zIvA=";
     const SIGNED_AT: Micros = 1_774_766_691_903_000;
 

@@ -1,253 +1,22 @@
-//! The door over a real socket, with a log in memory behind it: what a sender can see, and what then is stored.
+//! The door over a real socket: what a sender can see, and what is then stored.
 
-#![expect(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::as_conversions,
-    reason = "what a test cannot go on without ends it"
-)]
-
-use std::collections::BTreeMap;
-use std::future::pending;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use biometric_bridge::error::{Error, Kind, Result};
-use biometric_bridge::ingress::{Drained, Keys, Settings, VendorKeys, serve};
+use biometric_bridge::ingress::{Drained, Settings};
 use biometric_bridge::model::contract::{Topic, header};
 use biometric_bridge::model::id::{PseudonymKey, sha256_hex};
-use biometric_bridge::model::record::OutRecord;
-use biometric_bridge::model::state::Coordinates;
-use biometric_bridge::stream::Sender;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use biometric_bridge::telemetry::metrics::Metrics;
 use biometric_bridge::vendors;
 use biometric_bridge::vendors::wire::hmac::{sign_base64, sign_hex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
-pub(crate) const KEY: &str = "not-a-secret-test-key";
-pub(crate) const TOKEN: &str = "not-a-secret-token";
-const PSEUDONYM_KEY: &str = "not-a-secret-pseudonym-key";
-const OURA: &[u8] =
-    br#"{"event_type":"update","data_type":"sleep","object_id":"7d1c0a52","user_id":"u-4f2c81"}"#;
-const WHOOP: &[u8] =
-    br#"{"user_id":481516,"id":"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77","type":"sleep.updated"}"#;
-const MIB: usize = 1024 * 1024;
-
-/// How the log behaves, until it is told otherwise.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Mood {
-    Acks,
-    AcksLate,
-    Withholds,
-    IsDown,
-    IsFull,
-}
-
-/// A log in memory: it has what it has acknowledged.
-pub(crate) struct Log {
-    mood: AtomicU8,
-    records: Mutex<Vec<OutRecord>>,
-}
-
-impl Log {
-    pub(crate) fn is(&self, mood: Mood) {
-        self.mood.store(mood as u8, Ordering::SeqCst);
-    }
-
-    pub(crate) fn records(&self) -> Vec<OutRecord> {
-        self.records.lock().expect("not poisoned").clone()
-    }
-
-    fn mood(&self) -> Mood {
-        let all = [Mood::Acks, Mood::AcksLate, Mood::Withholds, Mood::IsDown, Mood::IsFull];
-        all[usize::from(self.mood.load(Ordering::SeqCst))]
-    }
-}
-
-impl Sender for Log {
-    async fn send(&self, record: OutRecord) -> Result<Coordinates> {
-        match self.mood() {
-            Mood::Acks => {}
-            Mood::AcksLate => tokio::time::sleep(Duration::from_millis(200)).await,
-            Mood::Withholds => pending().await,
-            Mood::IsDown => return Err(Error::new(Kind::BrokerUnavailable, "produce", "-195")),
-            Mood::IsFull => return Err(Error::new(Kind::Overloaded, "produce", "-184")),
-        }
-        let mut records = self.records.lock().expect("not poisoned");
-        records.push(record);
-        let offset = i64::try_from(records.len()).expect("few") - 1;
-        Ok(Coordinates { topic: Topic::RawWebhooks, partition: 0, offset })
-    }
-}
-
-/// Deadlines that a test can wait for.
-pub(crate) fn settings() -> Settings {
-    Settings {
-        address: SocketAddr::from(([127, 0, 0, 1], 0)),
-        permits: 100,
-        permit_wait_ms_max: 400,
-        ack_ms_max: 500,
-        head_ms_max: 300,
-        head_bytes_max: 16_384,
-        body_ms_max: 400,
-        body_bytes_in_flight_max: 32 * MIB,
-        answer_ms_max: 1_000,
-        connections_max: 1_000,
-        connections_per_peer_max: 1_000,
-        drain_ms_max: 2_000,
-        retry_after_s: 7,
-    }
-}
-
-pub(crate) struct World {
-    pub(crate) at: SocketAddr,
-    pub(crate) log: Arc<Log>,
-    pub(crate) metrics: Metrics,
-    pub(crate) stop: CancellationToken,
-    served: JoinHandle<Drained>,
-}
-
-pub(crate) async fn world(settings: Settings) -> World {
-    let both =
-        VendorKeys { signing: vec!["the-next".into(), KEY.into()], handshake: Some(TOKEN.into()) };
-    let vendors: BTreeMap<_, _> =
-        vendors::ALL.iter().map(|vendor| (vendor.name().to_owned(), both.clone())).collect();
-    let keys = Keys { pseudonym: PSEUDONYM_KEY.into(), vendors };
-    assert_eq!((settings.problems(), keys.problems()), (vec![], vec![]));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-    let at = listener.local_addr().expect("an address");
-    let log = Arc::new(Log { mood: AtomicU8::new(0), records: Mutex::default() });
-    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
-    let served = tokio::spawn(serve(
-        settings,
-        keys,
-        Arc::clone(&log),
-        metrics.clone(),
-        listener,
-        stop.clone(),
-    ));
-    World { at, log, metrics, stop, served }
-}
-
-impl World {
-    pub(crate) async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.at).await.expect("connected")
-    }
-
-    /// One request on a connection of its own, and its answer.
-    pub(crate) async fn call(&self, request: &[u8]) -> Answer {
-        let mut stream = self.connect().await;
-        stream.write_all(request).await.expect("written");
-        answer(&mut stream).await.expect("an answer")
-    }
-
-    fn errors(&self, kind: &str) -> u64 {
-        self.metrics.errors.with_label_values(&[kind]).get()
-    }
-
-    /// Waits until nothing is in flight any more.
-    async fn settle(&self) {
-        self.until(|metrics| {
-            let requests = metrics.permits_in_use.get() + metrics.permits_waiting.get();
-            requests + metrics.body_bytes.get() + metrics.connections.get() == 0
-        })
-        .await;
-    }
-
-    /// Waits until the metrics say so.
-    async fn until(&self, so: impl Fn(&Metrics) -> bool) {
-        let watch = Stopwatch::start();
-        while !so(&self.metrics) {
-            assert!(watch.seconds() < 3.0, "it does not come to this: {}", self.metrics.text());
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: String,
-}
-
-impl Answer {
-    fn has(&self, line: &str) -> bool {
-        self.head.lines().any(|known| known == line)
-    }
-}
-
-/// Reads one answer; absent where the connection ends without one.
-pub(crate) async fn answer(stream: &mut TcpStream) -> Option<Answer> {
-    let mut read = Vec::new();
-    let head_end = loop {
-        if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {
-            break at;
-        }
-        let mut byte = [0];
-        if stream.read(&mut byte).await.ok()? == 0 {
-            return None;
-        }
-        read.push(byte[0]);
-    };
-    let head = String::from_utf8(read[..head_end].to_vec()).expect("text");
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let mut body = vec![0; length.map_or(0, |length| length.parse().expect("a number"))];
-    stream.read_exact(&mut body).await.ok()?;
-    let status = head[9..12].parse().expect("a status");
-    Some(Answer { status, head, body: String::from_utf8(body).expect("text") })
-}
-
-pub(crate) fn head(line: &str, headers: &[(&str, &str)]) -> Vec<u8> {
-    let mut head = format!("{line} HTTP/1.1\r\nhost: bridge\r\n");
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("\r\n");
-    head.into_bytes()
-}
-
-fn post(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let length = body.len().to_string();
-    let mut all = vec![("content-length", length.as_str()), ("content-type", "application/json")];
-    all.extend_from_slice(headers);
-    let mut request = head(&format!("POST {path}"), &all);
-    request.extend_from_slice(body);
-    request
-}
-
-fn oura_signature(body: &[u8]) -> (String, String) {
-    let timestamp = (now_us() / 1_000_000).to_string();
-    let signature = sign_hex(&[timestamp.as_bytes(), body], KEY.as_bytes()).to_uppercase();
-    (timestamp, signature)
-}
-
-pub(crate) fn oura(body: &[u8]) -> Vec<u8> {
-    let (timestamp, signature) = oura_signature(body);
-    let headers = [("x-oura-timestamp", &*timestamp), ("x-oura-signature", &*signature)];
-    post("/webhooks/oura", &headers, body)
-}
-
-fn whoop_signed_at(now_us: i64, body: &[u8]) -> Vec<u8> {
-    let timestamp = (now_us / 1_000).to_string();
-    let signature = sign_base64(&[timestamp.as_bytes(), body], KEY.as_bytes());
-    let headers =
-        [("x-whoop-signature-timestamp", &*timestamp), ("x-whoop-signature", &*signature)];
-    post("/webhooks/whoop", &headers, body)
-}
-
-fn whoop(body: &[u8]) -> Vec<u8> {
-    whoop_signed_at(now_us(), body)
-}
+use crate::door::{
+    KEY, MIB, Mood, OURA, PSEUDONYM_KEY, TOKEN, WHOOP, answer, answer_of, head, oura,
+    oura_signature, post, settings, whoop, whoop_signed_at, world,
+};
 
 #[tokio::test]
 async fn what_is_accepted_is_in_the_log_as_it_was_sent() {
@@ -327,8 +96,8 @@ async fn what_is_not_theirs_is_401_in_the_same_bytes() {
     let base64 = sign_base64(&[timestamp.as_bytes(), OURA], KEY.as_bytes());
     let next = sign_hex(&[timestamp.as_bytes(), OURA], b"another-key");
     let off = if good.starts_with('0') { "1" } else { "0" };
-    let newline: &[u8] = b"{\"event_type\":\"update\",\"data_type\":\"sleep\",\"object_id\":\"7d1c0a52\",\"user_id\":\"u-4f2c81\"}\n";
-    let spaced: &[u8] = b"{ \"event_type\":\"update\",\"data_type\":\"sleep\",\"object_id\":\"7d1c0a52\",\"user_id\":\"u-4f2c81\"}";
+    let newline: &'static [u8] = [OURA, b"\n"].concat().leak();
+    let spaced: &'static [u8] = [b"{ ", &OURA[1..]].concat().leak();
     let refused = [
         ("nothing", send(vec![], OURA)),
         ("no signature", send(vec![(at, timestamp.clone())], OURA)),
@@ -417,14 +186,6 @@ async fn a_request_of_another_form_has_its_status() {
     assert!(world.log.records().is_empty());
 }
 
-/// The status alone: hyper's own refusals have no length, a HEAD's has no body.
-async fn answer_of(what: &str, stream: &mut TcpStream) -> Option<u16> {
-    let mut first = [0; 12];
-    let read = stream.read_exact(&mut first);
-    tokio::time::timeout(Duration::from_secs(2), read).await.expect(what).ok()?;
-    std::str::from_utf8(&first[9..]).ok()?.parse().ok()
-}
-
 #[tokio::test]
 async fn oura_gets_its_challenge_back_and_nobody_else_does() {
     let world = world(settings()).await;
@@ -457,6 +218,8 @@ async fn a_body_is_as_large_as_the_vendors_cap() {
         assert_eq!(answered.status, status, "{bytes}: the answer is read though the body was not");
     }
     assert_eq!(world.log.records().len(), 2);
+    let answered = world.call(&oura(&vec![b' '; 8 * MIB])).await;
+    assert_eq!(answered.status, 413, "heard by a sender that is still sending, not reset");
     let told = head(
         "POST /webhooks/oura",
         &[("content-length", "10000000000"), ("expect", "100-continue")],
@@ -475,7 +238,7 @@ async fn a_body_is_as_large_as_the_vendors_cap() {
     let (read, ()) = tokio::join!(reader.read_exact(&mut first), endless);
     assert!(read.is_ok());
     assert_eq!(&first, b"HTTP/1.1 413", "at the cap, however much would follow");
-    assert_eq!(world.errors("payload_too_large"), 3);
+    assert_eq!(world.errors("payload_too_large"), 4);
     assert_eq!(world.log.records().len(), 2);
     world.settle().await;
 }
@@ -593,8 +356,22 @@ async fn crowds_of_the_silent_and_the_slow_harm_nobody() {
             assert!(watch.seconds() < 0.5, "served at once, whoever else is there");
         }
     }
-    assert!(world.metrics.connections.get() <= 64);
     assert_eq!(world.metrics.permits_in_use.get(), 0, "a slow sender has no permit");
+    let mut rest = Vec::new();
+    for stream in &mut crowd[..300] {
+        let ended = tokio::time::timeout(Duration::from_millis(200), stream.read_to_end(&mut rest));
+        assert!(ended.await.is_ok(), "whoever made room is closed, deadline or not");
+    }
+    world.log.is(Mood::AcksLate);
+    let mut in_flight = world.connect().await;
+    in_flight.write_all(&oura(OURA)).await.expect("written");
+    world.until(|metrics| metrics.permits_in_use.get() == 1).await;
+    for _ in 0..100 {
+        crowd.push(world.connect().await);
+    }
+    let answered = answer(&mut in_flight).await.expect("who is being served makes no room");
+    assert_eq!(answered.status, 200);
+    drop(in_flight);
     for mut stream in crowd {
         let ended = async {
             let mut rest = Vec::new();
@@ -729,24 +506,21 @@ async fn a_stop_does_not_wait_for_ever() {
 
 #[tokio::test]
 async fn the_ledger_and_the_log_agree() {
-    let world = Arc::new(world(Settings { permits: 8, ..settings() }).await);
+    let few = Settings { permits: 8, ack_ms_max: 300, ..settings() };
+    let world = Arc::new(world(few).await);
+    world.log.is(Mood::Changes);
     let mut senders = Vec::new();
     for sender in 0..16 {
         let world = Arc::clone(&world);
         senders.push(tokio::spawn(async move {
             let mut ledger = Vec::new();
-            for at in 0..20 {
+            for at in 0..10 {
                 let body = format!(r#"{{"user_id":"u-{sender}","n":{at}}}"#);
                 let answered = world.call(&oura(body.as_bytes())).await;
                 ledger.push((sha256_hex(body.as_bytes()), answered.status));
             }
             ledger
         }));
-    }
-    let moods = [Mood::IsDown, Mood::Acks, Mood::Withholds, Mood::Acks, Mood::IsFull, Mood::Acks];
-    for mood in moods {
-        tokio::time::sleep(Duration::from_millis(15)).await;
-        world.log.is(mood);
     }
     let mut ledger = Vec::new();
     for sender in senders {

@@ -165,7 +165,7 @@ async fn what_the_door_accepts_is_told() {
     let at = listener.local_addr().expect("an address");
     let stop = CancellationToken::new();
     let sender = Arc::new(story.driver.sender());
-    let settings = crate::http::settings();
+    let settings = crate::door::settings();
     let door = serve(settings, keys, sender, Metrics::new(), listener, stop.clone());
     let door = tokio::spawn(door);
 

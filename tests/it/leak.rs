@@ -1,30 +1,41 @@
-//! No health data leaks: a canary that goes in by every door comes out of none but the log of records.
-
-#![expect(clippy::expect_used, reason = "what a test cannot go on without ends it")]
+//! No health data leaks: a canary that goes in by every door comes out of none but the log of
+//! records.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, Once};
 
 use biometric_bridge::telemetry::log::{Level, subscriber};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::http::{Mood, World, head, oura, settings, world};
+use crate::door::{Mood, World, head, oura, settings, world};
 
 const CANARY: &str = "canary-jane.doe";
 const CANARY_NAME: &str = "x-canary-jane";
 
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
+static PAGE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// What this whole binary logs, at the finest level.
+struct Page;
 
 impl Write for Page {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+        PAGE.lock().expect("not poisoned").extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// Logs to the page from here on. Whoever opens a door calls it first: an event that is reached
+/// while nobody listens may stay disabled for the rest of the process.
+pub(crate) fn listen() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        tracing::subscriber::set_global_default(subscriber(Level::Trace, || Page))
+            .expect("the only one in this binary");
+    });
 }
 
 /// What comes back, to the end of the connection.
@@ -39,10 +50,6 @@ async fn exchange(world: &World, request: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_canary_comes_out_of_no_log_no_metric_and_no_answer() {
-    let page = Page::default();
-    let writer = page.clone();
-    let _logged =
-        tracing::subscriber::set_default(subscriber(Level::Trace, move || writer.clone()));
     let world = world(settings()).await;
     let body = format!(r#"{{"user_id":"{CANARY}","data_type":"{CANARY}"}}"#);
     let broken = format!(r#"{{"user_id":"{CANARY}","user_id":"{CANARY}""#);
@@ -85,7 +92,7 @@ async fn a_canary_comes_out_of_no_log_no_metric_and_no_answer() {
     assert_eq!(world.log.records().len(), 2, "the canary did go in");
     world.stop.cancel();
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    let logged = String::from_utf8(page.0.lock().expect("not poisoned").clone()).expect("text");
+    let logged = String::from_utf8(PAGE.lock().expect("not poisoned").clone()).expect("text");
     assert!(logged.contains("refused") && logged.contains("does not acknowledge"), "{logged}");
     for (where_to, text) in
         [("the log", logged), ("the metrics", world.metrics.text()), ("an answer", answers)]

@@ -12,6 +12,7 @@ mod cli;
 mod config;
 mod contract;
 mod crash_sweep;
+mod door;
 mod golden;
 mod http;
 mod interleave;

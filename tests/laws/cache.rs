@@ -18,8 +18,8 @@ pub(crate) trait Caches {
     fn user(&self) -> User;
     /// The latest of the user (of this maker): event and revision, and its JSON.
     async fn latest(&self, maker: Option<&str>) -> Option<(EventId, i32, String)>;
-    /// The user's time series in order of time: time and JSON.
-    async fn series(&self) -> Vec<(i64, String)>;
+    /// The user's time series in order of time: time and JSON; absent where this cache keeps none.
+    async fn series(&self) -> Option<Vec<(i64, String)>>;
     /// The most members that this world's series may have.
     fn series_max(&self) -> usize;
 }
@@ -86,7 +86,9 @@ async fn assert_latest(world: &impl Caches, maker: Option<&str>, expected: Optio
 
 async fn assert_series(world: &impl Caches, expected: &[&Shown]) {
     let expected: Vec<_> = expected.iter().map(|one| (one.measured_at, one.json.clone())).collect();
-    assert_eq!(world.series().await, expected);
+    if let Some(series) = world.series().await {
+        assert_eq!(series, expected);
+    }
 }
 
 /// Times as they are in life: µs since 1970 need 51 bits.
@@ -140,7 +142,8 @@ pub(crate) async fn a_late_revision_changes_nothing(world: &impl Caches) {
 pub(crate) async fn a_tombstone_of_what_is_shown_leaves_a_hole(world: &impl Caches) {
     let one = shown(world, 1, 1, "oura", T);
     show(world, std::slice::from_ref(&one)).await;
-    let holes = show(world, &[gone(&one)]).await;
+    let mut holes = show(world, &[gone(&one)]).await;
+    holes.sort_by_key(|hole| hole.device_type.clone());
     let expected = [
         Hole { user: world.user(), device_type: None },
         Hole { user: world.user(), device_type: Some("oura".into()) },
@@ -199,9 +202,10 @@ pub(crate) async fn a_series_has_one_member_an_event(world: &impl Caches) {
 }
 
 pub(crate) async fn a_series_is_capped_from_the_oldest(world: &impl Caches) {
-    let max = world.series_max();
-    let all: Vec<Shown> =
-        (1..=max as u128 + 3).map(|n| shown(world, n, 1, "oura", T + n as i64)).collect();
+    let all: Vec<Shown> = (1_i64..)
+        .take(world.series_max() + 3)
+        .map(|n| shown(world, n.unsigned_abs().into(), 1, "oura", T + n))
+        .collect();
     show(world, &all).await;
     let kept: Vec<&Shown> = all.iter().skip(3).collect();
     assert_series(world, &kept).await;

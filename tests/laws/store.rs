@@ -11,7 +11,7 @@ use biometric_bridge::model::id::{ConnectionId, ContentHash, EventId, Place, Sou
 use biometric_bridge::model::outbox::Output;
 use biometric_bridge::model::record::{Headers, OutRecord};
 use biometric_bridge::model::state::{
-    Bucket, Current, Decision, Hole, Known, Outcome, Plan, Revision, SampleType, Verdict,
+    Bucket, Current, Decision, Hole, Known, Outcome, Plan, Revision, SampleType, Shown, Verdict,
 };
 use biometric_bridge::stream::{Advance, Applied, Fenced, Store};
 use bytes::Bytes;
@@ -48,7 +48,7 @@ macro_rules! store_laws {
             a_release_is_for_the_owner_alone,
             a_try_is_counted_for_the_owner_alone,
             buckets_and_deletions_come_back_whole,
-            a_removed_sample_is_found_from_the_newest_day_back,
+            every_bucket_that_holds_a_removed_sample_is_known,
             an_id_across_two_samples_is_not_found,
             what_is_not_known_is_absent,
             the_latest_of_a_hole_is_one_that_is_there,
@@ -444,38 +444,43 @@ pub(crate) async fn buckets_and_deletions_come_back_whole(world: &impl Stores) {
     assert_eq!(seen.waiting, BTreeMap::from([(steps, ids)]));
 }
 
-pub(crate) async fn a_removed_sample_is_found_from_the_newest_day_back(world: &impl Stores) {
+/// All of them, whatever their day: which one loses the sample is for decide to say.
+pub(crate) async fn every_bucket_that_holds_a_removed_sample_is_known(world: &impl Stores) {
     let mut store = world.open().await;
     let mut elsewhere = bucket(4, 30, &[500]);
     elsewhere.sample_type.1 = "steps".into();
     let all = [bucket(1, 10, &[100, 500]), bucket(2, 20, &[200, 500]), bucket(3, 30, &[300])];
     let outcome = buckets(all.iter().cloned().chain([elsewhere]));
     assert_eq!(applied(&mut store, 0, &outcome).await, Applied::Committed);
-    let ids = [100, 500, 300, 999].map(Uuid::from_u128);
-    let plan =
-        Plan { removed: BTreeMap::from([(heart_rate(), BTreeSet::from(ids))]), ..Plan::default() };
-    let seen = known(&mut store, &plan).await.buckets;
-    let expected: BTreeMap<EventId, Bucket> =
-        all.into_iter().map(|bucket| (bucket.event_id, bucket)).collect();
-    assert_eq!(seen, expected, "500 in the newer of two");
-    let plan = Plan {
-        removed: BTreeMap::from([(heart_rate(), BTreeSet::from([Uuid::from_u128(500)]))]),
-        ..Plan::default()
-    };
-    let seen: Vec<i32> = known(&mut store, &plan).await.buckets.values().map(|b| b.day).collect();
-    assert_eq!(seen, [20]);
+    for (ids, days) in [
+        (vec![100], vec![10]),
+        (vec![500], vec![10, 20]),
+        (vec![999], vec![]),
+        (vec![300, 500, 999], vec![10, 20, 30]),
+    ] {
+        let ids: BTreeSet<Uuid> = ids.into_iter().map(Uuid::from_u128).collect();
+        let plan = Plan { removed: BTreeMap::from([(heart_rate(), ids)]), ..Plan::default() };
+        let seen = known(&mut store, &plan).await.buckets;
+        let expected: BTreeMap<EventId, Bucket> = all
+            .iter()
+            .filter(|bucket| days.contains(&bucket.day))
+            .map(|bucket| (bucket.event_id, bucket.clone()))
+            .collect();
+        assert_eq!(seen, expected);
+    }
 }
 
 pub(crate) async fn an_id_across_two_samples_is_not_found(world: &impl Stores) {
     let mut store = world.open().await;
-    // In the newer bucket's bytes the id stands across two samples, in the older one it is a sample.
+    // In the newer bucket's bytes the id stands across a sample and its flag; in the older one it is a sample.
     let (low, high) = (0x0011_2233_4455_6677_8899_aabb_ccdd_ee00_u128, 0xff << 120);
-    let across = (low << 8) | 0xff << 0;
+    let across = low << 8;
+    let further = low << 16 | 0xff;
     let newer = bucket(1, 20, &[low, high]);
     let older = bucket(2, 10, &[across]);
     let outcome = buckets([newer, older.clone()]);
     assert_eq!(applied(&mut store, 0, &outcome).await, Applied::Committed);
-    for id in [across, low << 8, low << 16] {
+    for id in [across, further] {
         let plan = Plan {
             removed: BTreeMap::from([(heart_rate(), BTreeSet::from([Uuid::from_u128(id)]))]),
             ..Plan::default()
@@ -559,7 +564,8 @@ pub(crate) async fn the_latest_of_a_hole_is_one_that_is_there(world: &impl Store
         event(4, 2, "whoop", 700),
         stranger,
     ];
-    let outcome = revised(events.iter().map(|event| stored(world, event)));
+    let mut outcome = revised(events.iter().map(|event| stored(world, event)));
+    outcome.shown = events.iter().filter_map(Shown::of).collect();
     assert_eq!(applied(&mut store, 0, &outcome).await, Applied::Committed);
     let hole = |name: &str, maker: Option<&str>| Hole {
         user: user(name),

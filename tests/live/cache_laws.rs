@@ -116,11 +116,10 @@ impl laws::Caches for World {
         Some((EventId(id), revision, field("json")?))
     }
 
-    async fn series(&self) -> Vec<(i64, String)> {
+    async fn series(&self) -> Option<Vec<(i64, String)>> {
         let all = ask(&["ZRANGE", &self.key("timeseries"), "0", "-1", "WITHSCORES"]).await;
-        #[expect(clippy::cast_possible_truncation, reason = "µs since 1970 are whole in a double")]
-        let time = |score: &str| score.parse::<f64>().expect("a score") as i64;
-        all.chunks(2).map(|pair| (time(&pair[1]), pair[0].clone())).collect()
+        let time = |score: &str| score.parse().expect("whole µs");
+        Some(all.chunks(2).map(|pair| (time(&pair[1]), pair[0].clone())).collect())
     }
 
     fn series_max(&self) -> usize {

@@ -6,20 +6,20 @@ use std::time::Duration;
 use crate::process::{Deployment, Process, free_port, text};
 
 /// A deployment with an ingress and a pipeline on ports of their own.
-pub struct Pair {
+pub(crate) struct Pair {
     /// The deployment.
-    pub deployment: Deployment,
+    pub(crate) deployment: Deployment,
     /// The door.
-    pub ingress: u16,
+    pub(crate) ingress: u16,
     /// Its admin listener.
-    pub ingress_admin: u16,
+    pub(crate) ingress_admin: u16,
     /// The first pipeline's.
-    pub pipeline_admin: u16,
+    pub(crate) pipeline_admin: u16,
 }
 
 impl Pair {
     /// One with this group protocol.
-    pub fn new(label: &str, protocol: &str) -> Self {
+    pub(crate) fn new(label: &str, protocol: &str) -> Self {
         let mut deployment = Deployment::new(label);
         deployment.set("KAFKA__GROUP_PROTOCOL", protocol);
         Self {
@@ -31,12 +31,12 @@ impl Pair {
     }
 
     /// Where the ledger of its traffic is.
-    pub fn ledger(&self) -> String {
+    pub(crate) fn ledger(&self) -> String {
         self.deployment.dir.join("ledger.jsonl").display().to_string()
     }
 
     /// Starts the ingress.
-    pub fn start_ingress(&self) -> Process {
+    pub(crate) fn start_ingress(&self) -> Process {
         let more = [
             ("INGRESS__ADDRESS", format!("127.0.0.1:{}", self.ingress)),
             ("ADMIN__ADDRESS", format!("127.0.0.1:{}", self.ingress_admin)),
@@ -45,14 +45,14 @@ impl Pair {
     }
 
     /// Starts a pipeline under this slot's name.
-    pub fn start_pipeline(&self, slot: &str, admin: u16) -> Process {
+    pub(crate) fn start_pipeline(&self, slot: &str, admin: u16) -> Process {
         let more =
             [("PIPELINE__SLOT", slot.to_owned()), ("ADMIN__ADDRESS", format!("127.0.0.1:{admin}"))];
         self.deployment.spawn("pipeline", slot, &more)
     }
 
     /// Starts traffic that ends when it is asked to.
-    pub fn start_traffic(&self, rate: &str, ledger: &str) -> Process {
+    pub(crate) fn start_traffic(&self, rate: &str, ledger: &str) -> Process {
         let url = format!("http://127.0.0.1:{}", self.ingress);
         let mut command = self.deployment.command(&[
             "simulate",
@@ -81,7 +81,7 @@ impl Pair {
     }
 
     /// Ends the traffic, waits until the pipeline is done, audits.
-    pub fn settle_and_audit(&self, traffic: Process, ledger: &str) {
+    pub(crate) fn settle_and_audit(&self, traffic: Process, ledger: &str) {
         assert_eq!(traffic.end("INT", Duration::from_secs(150)), Some(0), "traffic ends cleanly");
         let done = self.deployment.run(&["audit", "--ledger", ledger, "--wait", "120", "--json"]);
         println!("{}", text(&done));

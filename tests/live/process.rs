@@ -5,38 +5,46 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use biometric_bridge::stream::clock::Stopwatch;
 
 /// The binary under test.
-pub const BIN: &str = env!("CARGO_BIN_EXE_biometric-bridge");
+pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_biometric-bridge");
 
 /// A key that signs in tests, and nowhere else.
 const SECRET: &str = "not-a-secret-test-key";
 
 /// A deployment of its own on the shared stack.
-pub struct Deployment {
+pub(crate) struct Deployment {
     /// Stands before every topic, subject and group, and names the database.
-    pub name: String,
+    pub(crate) name: String,
     /// Logs and ledgers.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     environment: Vec<(String, String)>,
 }
 
+/// A setting of the stack or of a run, or its default.
+pub(crate) fn set_or(name: &str, default: &str) -> String {
+    #[expect(clippy::disallowed_methods, reason = "the stack's own settings, not the program's")]
+    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+}
+
 /// A free port of this instant.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
     socket.local_addr().expect("an address").port()
 }
 
 impl Deployment {
     /// Makes topics, schemas and a database.
-    pub fn new(label: &str) -> Self {
+    pub(crate) fn new(label: &str) -> Self {
         let name = format!("{label}{}", std::process::id());
         let dir = std::env::temp_dir().join(format!("bridge-live-{name}"));
         std::fs::create_dir_all(&dir).expect("a directory");
         let deployment = Self { environment: Vec::new(), name, dir };
         deployment.psql(&format!("create database \"{}\"", deployment.name));
-        let host = std::env::var("BRIDGE_POSTGRES").unwrap_or_else(|_| "127.0.0.1:5432".into());
+        let host = set_or("BRIDGE_POSTGRES", "127.0.0.1:5432");
         let mut deployment = deployment;
         let (url, name) =
             (format!("postgres://bridge@{host}/{}", deployment.name), &deployment.name);
@@ -60,23 +68,22 @@ impl Deployment {
     }
 
     /// Another database, empty, with the same topics.
-    pub fn empty_database(&mut self) {
+    pub(crate) fn empty_database(&mut self) {
         let name = format!("{}b", self.name);
         self.psql(&format!("create database \"{name}\""));
-        let host = std::env::var("BRIDGE_POSTGRES").unwrap_or_else(|_| "127.0.0.1:5432".into());
+        let host = set_or("BRIDGE_POSTGRES", "127.0.0.1:5432");
         self.set("POSTGRES__URL", format!("postgres://bridge@{host}/{name}"));
         let done = self.run(&["migrate", "up"]);
         assert!(done.status.success(), "{}", text(&done));
     }
 
     /// What the reader in `tests/neuros` sees of both output topics, one JSON line an event.
-    pub fn neuros(&self) -> String {
+    pub(crate) fn neuros(&self) -> String {
         let topics = ["biometric-events", "terra-biometric-events"];
         let topics = topics.map(|topic| format!("{}.{topic}", self.name)).join(",");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/neuros/run");
-        let kafka = std::env::var("BRIDGE_KAFKA").unwrap_or_else(|_| "127.0.0.1:9092".into());
-        let registry = std::env::var("BRIDGE_REGISTRY")
-            .unwrap_or_else(|_| "http://127.0.0.1:8081/apis/ccompat/v7".into());
+        let kafka = set_or("BRIDGE_KAFKA", "127.0.0.1:9092");
+        let registry = set_or("BRIDGE_REGISTRY", "http://127.0.0.1:8081/apis/ccompat/v7");
         let done = Command::new(script)
             .args(["--brokers", &kafka, "--registry", &registry, "--topics", &topics])
             .args(["--from", "beginning", "--until-idle", "4"])
@@ -87,24 +94,24 @@ impl Deployment {
     }
 
     /// Sets a key for every process to come.
-    pub fn set(&mut self, key: &str, value: impl Into<String>) {
+    pub(crate) fn set(&mut self, key: &str, value: impl Into<String>) {
         self.environment.push((format!("BRIDGE__{key}"), value.into()));
     }
 
     /// A command with this deployment's configuration.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BIN);
         command.args(arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
         command
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("the binary runs")
     }
 
     /// Starts a role with its log in the deployment's directory.
-    pub fn spawn(&self, role: &str, label: &str, more: &[(&str, String)]) -> Process {
+    pub(crate) fn spawn(&self, role: &str, label: &str, more: &[(&str, String)]) -> Process {
         let path = self.dir.join(format!("{label}.log"));
         let log = File::options().create(true).append(true).open(path).expect("a log");
         let mut command = self.command(&[role]);
@@ -116,8 +123,8 @@ impl Deployment {
     }
 
     /// Runs one statement as the stack's owner, outside of any deployment's database.
-    pub fn psql(&self, statement: &str) {
-        let host = std::env::var("BRIDGE_POSTGRES").unwrap_or_else(|_| "127.0.0.1:5432".into());
+    pub(crate) fn psql(&self, statement: &str) {
+        let host = set_or("BRIDGE_POSTGRES", "127.0.0.1:5432");
         let (host, port) = host.split_once(':').expect("host:port");
         let done = Command::new("psql")
             .args(["-h", host, "-p", port, "-U", "bridge", "-d", "bridge", "-qc", statement])
@@ -128,45 +135,45 @@ impl Deployment {
 }
 
 /// What a command said, for a failing assertion.
-pub fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     let part = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}\n{}", part(&output.stdout), part(&output.stderr))
 }
 
 /// A running process; it ends with its value.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
 }
 
 impl Process {
     /// A child that runs.
-    pub fn of(child: Child) -> Self {
+    pub(crate) fn of(child: Child) -> Self {
         Self { child }
     }
 
     /// Its pid.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Sends a signal by its name (`KILL`, `TERM`, `STOP`, `CONT`, `INT`).
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent =
             Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
         assert!(sent.expect("kill runs").success(), "signal {name}");
     }
 
     /// Kills it and waits for its end.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("ended");
     }
 
     /// Asks it to end, and waits; its exit code.
-    pub fn end(mut self, signal: &str, within: Duration) -> Option<i32> {
+    pub(crate) fn end(mut self, signal: &str, within: Duration) -> Option<i32> {
         self.signal(signal);
-        let until = Instant::now() + within;
-        while Instant::now() < until {
+        let asked = Stopwatch::start();
+        while asked.elapsed() < within {
             if let Some(status) = self.child.try_wait().expect("waited for") {
                 return status.code();
             }
@@ -177,7 +184,7 @@ impl Process {
     }
 
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("asked").is_none()
     }
 }
@@ -190,7 +197,7 @@ impl Drop for Process {
 }
 
 /// A page of the admin listener, or nothing while it does not answer.
-pub fn page(port: u16, path: &str) -> Option<String> {
+pub(crate) fn page(port: u16, path: &str) -> Option<String> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(3))).ok()?;
@@ -202,7 +209,7 @@ pub fn page(port: u16, path: &str) -> Option<String> {
 }
 
 /// The sum of a metric's series on a page.
-pub fn metric(page: &str, name: &str) -> f64 {
+pub(crate) fn metric(page: &str, name: &str) -> f64 {
     page.lines()
         .filter(|line| line.starts_with(name))
         .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
@@ -210,9 +217,9 @@ pub fn metric(page: &str, name: &str) -> f64 {
 }
 
 /// Waits until this holds; panics with what was waited for.
-pub fn until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + within;
-    while Instant::now() < end {
+pub(crate) fn until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
+    let begun = Stopwatch::start();
+    while begun.elapsed() < within {
         if holds() {
             return;
         }
@@ -222,7 +229,7 @@ pub fn until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) {
 }
 
 /// A part of the stack is stopped, started or killed by the stack's own script.
-pub fn stack(verb: &str, part: &str) {
+pub(crate) fn stack(verb: &str, part: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/local/stack");
     let done = Command::new(script).args([verb, part]).output().expect("the stack's script runs");
     assert!(done.status.success(), "stack {verb} {part}: {}", text(&done));

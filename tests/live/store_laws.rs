@@ -141,6 +141,25 @@ async fn a_lost_answer_is_unknown_and_the_fence_tells() {
     assert_eq!(again.outbox, Some((0, 5, vec![output(0)])));
 }
 
+/// What a server says when the wait for its standby was cut short: a warning, then "committed".
+#[tokio::test]
+async fn a_commit_with_a_warning_is_unknown() {
+    let world = Database::migrated().await;
+    world
+        .sql(
+            "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE WARNING 'committed locally'; RETURN NULL; END $$;
+             CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON revisions
+                 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn()",
+        )
+        .await;
+    let mut store = world.store("test store");
+    let fenced = store.fence(TOPIC, 0).await.expect("a fence");
+    let applied = store.apply(TOPIC, &[advance(0, &fenced, 5)], &one_event()).await;
+    assert!(matches!(&applied, Applied::Unknown(error) if error.code == "01000"), "{applied:?}");
+    assert_eq!(store.fence(TOPIC, 0).await.expect("a fence").applied, 5);
+}
+
 #[tokio::test]
 async fn a_connection_that_ends_in_a_batch_is_unknown_and_nothing_stands() {
     let world = Database::migrated().await;

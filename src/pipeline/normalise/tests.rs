@@ -13,7 +13,8 @@ struct Scripted;
 static SCRIPTED: Scripted = Scripted;
 
 fn find(name: &str) -> Option<&'static dyn Vendor> {
-    (name == "scripted").then_some(&SCRIPTED as &'static dyn Vendor)
+    let scripted: &'static dyn Vendor = &SCRIPTED;
+    (name == "scripted").then_some(scripted)
 }
 
 fn reading(index: usize) -> Reading {
@@ -307,8 +308,11 @@ fn what_cannot_be_read_at_all_is_one_dead_letter() {
         (without(header::ORIGIN, Some("sideways")), Kind::PayloadMalformed),
     ];
     for (record, kind) in cases {
-        let (notes, records) =
-            step(Unknown::Hold).convert(&[record.clone()], vec![connected("v", "me")], 77);
+        let (notes, records) = step(Unknown::Hold).convert(
+            std::slice::from_ref(&record),
+            vec![connected("v", "me")],
+            77,
+        );
         let [letter] = records.as_slice() else { panic!("one dead letter") };
         assert_eq!(letter.headers.text(header::ERROR_TYPE), Some(kind.name()));
         assert_eq!((&letter.key, &letter.value), (&record.key, &record.value));
@@ -327,7 +331,7 @@ fn an_empty_body_is_ignored_because_empty() {
 fn a_probe_of_the_ingress_leaves_nothing() {
     let mut record = raw(0, "rec:v:1");
     record.headers = Headers::new().with(header::VENDOR, PROBE_VENDOR);
-    let (notes, records) = step(Unknown::Hold).convert(&[record.clone()], vec![], 77);
+    let (notes, records) = step(Unknown::Hold).convert(std::slice::from_ref(&record), vec![], 77);
     assert!(notes.is_empty() && records.is_empty());
     assert_eq!(step(Unknown::Hold).vendor(&record), PROBE_VENDOR);
     record.headers = Headers::new().with(header::VENDOR, "whatever a sender says");

@@ -1,0 +1,236 @@
+//! `normalise`: what a vendor's payload becomes, with no infrastructure at all.
+//!
+//! The payload goes through the very step that the pipeline runs, as if it had come by the ingress now, for a person
+//! who is derived from the vendor's. Each record that comes out is one JSON line; so is each item that ends here,
+//! under `ignored`, `fetch`, `connection` or `reject`, so that nothing of a payload is passed over in silence.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{FAILED, USAGE, complain, done, say};
+use crate::cli;
+use crate::error::{Error, Kind, Result};
+use crate::model::avro::{Codec, SchemaIds};
+use crate::model::contract::{Topic, header};
+use crate::model::record::{Headers, OutRecord, Record};
+use crate::model::state::Notes;
+use crate::model::time::{Micros, Moment};
+use crate::pipeline::normalise::{Normalise, Unknown};
+use crate::stream::clock::now_us;
+use crate::vendors::{self, Vendor};
+
+/// The most bytes of a payload that are read; more than any vendor's cap.
+const PAYLOAD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Whose a payload is where a vendor's headers, not its body, name the person and none is given.
+const SOMEBODY: &str = "somebody";
+
+/// Prints what a payload becomes; gives the exit code: 1 where something of it is rejected.
+pub fn run(arguments: &cli::Normalise, out: &mut impl Write) -> u8 {
+    let Some(vendor) = vendors::find(&arguments.vendor) else {
+        let known: Vec<&str> = vendors::ALL.iter().map(|vendor| vendor.name()).collect();
+        complain(&format!("--vendor: one of {}", known.join(", ")));
+        return USAGE;
+    };
+    let received_at = match arguments.received_at.as_deref().map(Moment::parse) {
+        None => now_us(),
+        Some(Ok(moment)) => moment.at_us,
+        Some(Err(_)) => {
+            complain("--received-at: a time with its offset, such as 2026-03-29T08:00:00Z");
+            return USAGE;
+        }
+    };
+    let Some(headers) = headers(vendor, received_at, &arguments.header) else {
+        complain("--header: name: value");
+        return USAGE;
+    };
+    match read(&arguments.file).and_then(|body| convert(headers, body, received_at)) {
+        Ok((lines, rejected)) => match say(out, &lines) {
+            Ok(()) => {
+                if rejected {
+                    FAILED
+                } else {
+                    0
+                }
+            }
+            Err(error) => done(Err(error)),
+        },
+        Err(error) => done(Err(error)),
+    }
+}
+
+/// The headers of the raw record, as the ingress would write them.
+fn headers(vendor: &dyn Vendor, received_at: Micros, given: &[String]) -> Option<Headers> {
+    let mut headers = Headers::new()
+        .with(header::VENDOR, vendor.name())
+        .with(header::RECEIVED_AT, received_at.to_string());
+    for line in given {
+        let (name, value) = line.split_once(':')?;
+        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim().to_owned());
+        match name.as_str() {
+            "content-type" => headers.push(header::CONTENT_TYPE, value),
+            "content-encoding" => headers.push(header::CONTENT_ENCODING, value),
+            "x-connection-id" => headers.push(header::VENDOR_USER, value),
+            kept => headers.push(format!("{}{kept}", header::REQUEST_PREFIX), value),
+        }
+    }
+    if headers.get(header::VENDOR_USER).is_none() {
+        headers.push(header::VENDOR_USER, SOMEBODY);
+    }
+    Some(headers)
+}
+
+/// The payload of a file, or of standard input for `-`.
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let failed = |error: &std::io::Error| {
+        Error::new(Kind::InternalError, "read the payload", format!("{:?}", error.kind()))
+    };
+    let mut from: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(File::open(file).map_err(|error| failed(&error))?)
+    };
+    let mut body = Vec::new();
+    from.by_ref().take(PAYLOAD_BYTES_MAX).read_to_end(&mut body).map_err(|error| failed(&error))?;
+    Ok(body)
+}
+
+/// The lines that a payload becomes, and whether something of it is rejected.
+fn convert(headers: Headers, body: Vec<u8>, received_at: Micros) -> Result<(String, bool)> {
+    let codec = Arc::new(Codec::new(SchemaIds { normalised: 1, events: 2, terra_events: 2 })?);
+    let record = Record {
+        topic: Topic::RawWebhooks,
+        partition: 0,
+        offset: 0,
+        timestamp_ms: 0,
+        key: None,
+        headers,
+        value: Some(Bytes::from(body)),
+    };
+    let step = Normalise::new(Arc::clone(&codec), Unknown::Derive);
+    let (notes, records) = step.convert(&[record], Vec::new(), received_at);
+    let (rejects, records): (Vec<OutRecord>, Vec<OutRecord>) =
+        records.into_iter().partition(|record| record.topic == Topic::DeadLetters);
+    let mut lines = Vec::new();
+    for record in &records {
+        let value = record.value.as_deref().unwrap_or_default();
+        let read = codec.decode_record(value).map_err(|_| broken())?;
+        lines.push(serde_json::to_value(read).map_err(|_| broken())?);
+    }
+    lines.extend(noted(&notes));
+    lines.extend(rejects.iter().map(rejected));
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    Ok((text, !rejects.is_empty()))
+}
+
+/// A record that our own codec does not read back.
+fn broken() -> Error {
+    Error::internal("read back what was written")
+}
+
+/// What ends here and is no record.
+fn noted(notes: &Notes) -> Vec<Value> {
+    let ignored = notes
+        .verdicts
+        .iter()
+        .filter(|row| row.verdict == "ignored")
+        .map(|row| json!({"ignored": {"index": row.source.index, "reason": row.reason}}));
+    let fetches = notes.hydrations.iter().map(|row| {
+        json!({"fetch": {"index": row.source.index, "record_type": row.key.record_type,
+                         "record_id": row.key.record_id}})
+    });
+    let connections = notes.connections.iter().map(|row| {
+        let ended = row.valid_to.is_some();
+        json!({"connection": {"vendor_user": row.vendor_user, "user_id": row.user, "ended": ended}})
+    });
+    connections.chain(ignored).chain(fetches).collect()
+}
+
+/// A dead letter's reason, from its headers.
+fn rejected(letter: &OutRecord) -> Value {
+    let header = |name| letter.headers.text(name).unwrap_or_default();
+    json!({"reject": {
+        "error_type": header(header::ERROR_TYPE),
+        "error_message": header(header::ERROR_MESSAGE),
+        "indexes": header(header::INDEXES),
+        "count": header(header::COUNT),
+    }})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Runs the command over a body; gives the exit code and the lines.
+    fn run_on(vendor: &str, case: &str, body: &[u8], header: &[&str]) -> (u8, Vec<Value>) {
+        let name = format!("normalise-{}-{case}.json", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, body).expect("a file");
+        let arguments = cli::Normalise {
+            vendor: vendor.to_owned(),
+            header: header.iter().map(|line| (*line).to_owned()).collect(),
+            received_at: Some("2026-03-29T08:00:00Z".to_owned()),
+            file: file.clone(),
+        };
+        let mut out = Vec::new();
+        let code = run(&arguments, &mut out);
+        std::fs::remove_file(&file).expect("the file goes");
+        let lines = out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        (code, lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect())
+    }
+
+    const RECOVERY: &[u8] = br#"{"user_id":481516,"id":"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77","type":"recovery.deleted","trace_id":"5f0c2a11-7d34-4d0a-9a53-0d8e6b1f9c20"}"#;
+
+    #[test]
+    fn a_payload_becomes_its_records() {
+        let (code, lines) = run_on("whoop", "deletion", RECOVERY, &[]);
+        assert_eq!(code, 0);
+        assert_eq!(lines[0]["op"], "DELETE");
+        assert_eq!(lines[0]["record_id"], "recovery:0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77");
+        assert_eq!(lines[0]["received_at"], 1_774_771_200_000_000_i64);
+        assert_eq!(lines[1]["connection"]["vendor_user"], "481516");
+    }
+
+    #[test]
+    fn a_notification_names_what_is_to_be_fetched() {
+        let body = String::from_utf8_lossy(RECOVERY).replace("deleted", "updated");
+        let (code, lines) = run_on("whoop", "notification", body.as_bytes(), &[]);
+        assert_eq!((code, lines.len()), (0, 2));
+        assert_eq!(lines[1]["fetch"]["record_type"], "recovery");
+    }
+
+    #[test]
+    fn a_reject_is_the_closed_one_and_the_code_is_1() {
+        let (code, lines) = run_on("whoop", "reject", b"{\"user_id\": \"jane\"", &[]);
+        assert_eq!((code, lines.len()), (1, 1));
+        assert_eq!(lines[0]["reject"]["error_type"], "payload_malformed");
+        assert!(!lines[0].to_string().contains("jane"), "no value of the payload");
+    }
+
+    #[test]
+    fn a_push_is_somebodys() {
+        let body = br#"{"data":{"records":[],"sleep":[],"workouts":[],"deleted":[]}}"#;
+        let (code, lines) = run_on("healthkit", "empty", body, &["X-Connection-Id: me"]);
+        assert_eq!(code, 0, "{lines:?}");
+        assert_eq!(lines[0]["ignored"]["reason"], "empty");
+    }
+
+    #[test]
+    fn wrong_usage_says_so() {
+        assert_eq!(run_on("nobody", "vendor", b"", &[]), (USAGE, vec![]));
+        assert_eq!(run_on("oura", "header", b"", &["no colon"]), (USAGE, vec![]));
+        let arguments = cli::Normalise {
+            vendor: "oura".into(),
+            header: Vec::new(),
+            received_at: None,
+            file: PathBuf::from("no such file"),
+        };
+        assert_eq!(run(&arguments, &mut Vec::new()), FAILED);
+    }
+}
