@@ -1,7 +1,8 @@
 //! Bugs that break one promise each, for the tests to catch (`make planted`).
 //!
 //! They exist only in a build with the feature `planted`, which no release has, and one at most is alive: the one
-//! that the environment variable `PLANTED` names. Without the feature [`Bug::alive`] is a constant `false` and the compiler drops the branch.
+//! that the environment variable `PLANTED` names. Without the feature [`Bug::alive`] is a constant `false` and the
+//! compiler drops the branch.
 
 /// A bug, named by the rule that it breaks; most are rows of the protocol's mutation table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

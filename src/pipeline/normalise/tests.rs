@@ -13,8 +13,7 @@ struct Scripted;
 static SCRIPTED: Scripted = Scripted;
 
 fn find(name: &str) -> Option<&'static dyn Vendor> {
-    let scripted: &'static dyn Vendor = &SCRIPTED;
-    (name == "scripted").then_some(scripted)
+    if name == "scripted" { Some(&SCRIPTED) } else { None }
 }
 
 fn reading(index: usize) -> Reading {
@@ -331,7 +330,7 @@ fn an_empty_body_is_ignored_because_empty() {
 fn a_probe_of_the_ingress_leaves_nothing() {
     let mut record = raw(0, "rec:v:1");
     record.headers = Headers::new().with(header::VENDOR, PROBE_VENDOR);
-    let (notes, records) = step(Unknown::Hold).convert(std::slice::from_ref(&record), vec![], 77);
+    let (notes, records) = step(Unknown::Hold).convert(&[record.clone()], vec![], 77);
     assert!(notes.is_empty() && records.is_empty());
     assert_eq!(step(Unknown::Hold).vendor(&record), PROBE_VENDOR);
     record.headers = Headers::new().with(header::VENDOR, "whatever a sender says");

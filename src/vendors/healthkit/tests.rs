@@ -1,3 +1,5 @@
+//! Pushes as an app sends them, and what must not become of them. Bodies in full stand in the goldens.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 
