@@ -6,7 +6,7 @@
 //! all (`validateOffsetCommit`, H6). A member of a KIP-848 group can lose a partition and keep its epoch
 //! (`CurrentAssignmentBuilder`, H5). And a client empties its metadata before the application sees the loss.
 //!
-//! A member moves by [`Group::tick`], one protocol step of its poll thread at a time, whenever the driver likes.
+//! A member moves by `Group::tick`, one protocol step of its poll thread at a time, whenever the driver likes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Postgres, as far as the protocol can see it: rows, row locks, a transaction in doubt, a failover.
 //!
 //! A transaction whose COMMIT nobody answered holds its row locks until the driver settles it, and whoever wants
-//! such a row waits ([`Database::blocks`]). A failover goes back to an earlier commit and takes with it what was
+//! such a row waits (`Database::blocks`). A failover goes back to an earlier commit and takes with it what was
 //! in doubt; clients come to the new primary with their next call and learn of it only then.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

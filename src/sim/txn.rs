@@ -1,8 +1,8 @@
 //! The transaction coordinator, and the client library's end of it: protocol version 1, which librdkafka speaks.
 //!
 //! Producers are fenced by epoch and by nothing else. An EndTxn is *decided* when it is answered; its markers, and
-//! with them the outcome for readers, follow ([`Coordinator::prepared`]). A request that the library sent twice
-//! has a copy under way ([`Copy`]): it ends, or adds an offset to, whatever the same producer epoch has open when
+//! with them the outcome for readers, follow (`Coordinator::prepared`). A request that the library sent twice
+//! has a copy under way (`Copy`): it ends, or adds an offset to, whatever the same producer epoch has open when
 //! it arrives (H9).
 
 use std::collections::{BTreeMap, BTreeSet};
