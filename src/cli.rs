@@ -210,9 +210,12 @@ pub struct Traffic {
     /// How many invented people.
     #[arg(long, default_value_t = 100)]
     pub users: u64,
-    /// Requests a second.
+    /// Requests a second, each at its moment; 0 for as many as the connections carry.
     #[arg(long, default_value_t = 100)]
     pub rate: u64,
+    /// Connections that requests go out on.
+    #[arg(long, default_value_t = 128)]
+    pub connections: usize,
     /// How long, seconds; 0 until interrupted.
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,

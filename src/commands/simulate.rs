@@ -55,6 +55,8 @@ pub struct Tally {
     pub other: u64,
     /// A bad signature that was taken, or a good one that was refused: a fault.
     pub wrong: u64,
+    /// How long it took, s.
+    pub seconds: f64,
     /// Latencies of what was accepted, ms, as they came.
     #[serde(skip)]
     pub latencies: Vec<f32>,
@@ -109,8 +111,6 @@ pub fn quantile(values: &[f32], share: f64) -> f64 {
     sorted.get(at).copied().map_or(0.0, f64::from)
 }
 
-/// How many requests can be on their way at once.
-const CLIENTS: usize = 128;
 /// How often a request is sent again before its sender gives up, with a pause between.
 const ATTEMPTS_MAX: u32 = 240;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
@@ -146,11 +146,12 @@ pub async fn traffic(
     let ledger = tokio::spawn(write_ledger(open(arguments.ledger.as_deref())?, written, on_line));
     let queue = Arc::new(Mutex::new(queue));
     let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
+    for _ in 0..arguments.connections.max(1) {
         let client = Client::new(&arguments.url, DEADLINE).ok_or_else(|| {
             Error::new(Kind::RequestRefused, "read --url as http://host:port", "")
         })?;
-        let work = work(client, Arc::clone(&queue), lines.clone(), arguments.resend);
+        let how = How { resend: arguments.resend, closed: arguments.rate == 0 };
+        let work = work(client, Arc::clone(&queue), lines.clone(), how);
         clients.push(tokio::spawn(work));
     }
     drop(lines);
@@ -158,7 +159,10 @@ pub async fn traffic(
         offer(&jobs, sent).await;
     }
     let begun = Stopwatch::start();
-    let interval = Duration::from_secs(1) / u32::try_from(arguments.rate.max(1)).unwrap_or(1);
+    let interval = match u32::try_from(arguments.rate) {
+        Ok(0) | Err(_) => Duration::ZERO,
+        Ok(rate) => Duration::from_secs(1) / rate,
+    };
     let mut due = Duration::ZERO;
     while !stop.is_cancelled()
         && (arguments.seconds == 0 || begun.elapsed().as_secs() < arguments.seconds)
@@ -174,7 +178,18 @@ pub async fn traffic(
         let ended = client.await;
         debug_assert!(ended.is_ok(), "a client does not panic");
     }
-    ledger.await.map_err(|_| Error::internal("write the ledger"))
+    let mut tally = ledger.await.map_err(|_| Error::internal("write the ledger"))?;
+    tally.seconds = begun.elapsed().as_secs_f64();
+    Ok(tally)
+}
+
+/// How a client works.
+#[derive(Clone, Copy)]
+struct How {
+    /// Whether it sends again what a vendor would.
+    resend: bool,
+    /// Whether requests have no moment of their own: the next goes out when an answer is there.
+    closed: bool,
 }
 
 async fn offer(jobs: &mpsc::Sender<Job>, sent: Sent) {
@@ -194,11 +209,12 @@ async fn work(
     mut client: Client,
     queue: Arc<Mutex<mpsc::Receiver<Job>>>,
     lines: mpsc::Sender<Line>,
-    resend: bool,
+    how: How,
 ) {
     loop {
         let job = queue.lock().await.recv().await;
         let Some(Job { sent, moment }) = job else { return };
+        let moment = if how.closed { Stopwatch::start() } else { moment };
         let path = format!("/webhooks/{}", sent.vendor);
         let mut attempt = 1;
         loop {
@@ -217,7 +233,7 @@ async fn work(
             if lines.send(line).await.is_err() {
                 return;
             }
-            let again = resend && matches!(status, 0 | 503) && attempt < ATTEMPTS_MAX;
+            let again = how.resend && matches!(status, 0 | 503) && attempt < ATTEMPTS_MAX;
             if !again {
                 break;
             }

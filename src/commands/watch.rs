@@ -76,8 +76,9 @@ fn summary(tally: &Tally, json: bool) -> String {
         return format!("{shown}\n");
     }
     format!(
-        "sent {} · accepted {} · refused {} · unavailable {} · unanswered {} · other {} · wrong {}\n\
+        "in {:.1} s sent {} · accepted {} · refused {} · unavailable {} · unanswered {} · other {} · wrong {}\n\
          answered within {p50:.1} ms (p50), {p99:.1} ms (p99), from each request's moment\n",
+        tally.seconds,
         tally.sent,
         tally.accepted,
         tally.refused,
