@@ -5,13 +5,18 @@
 //! receives more than its own. Keys and types are held against the default file, which has every key: an unknown
 //! key or another type is a problem with its name, what it is, and what it may be.
 //!
+//! A key whose value does not fit is looked at alone, so that ten mistakes are ten problems; where one is found the
+//! default stands in for it, and the relations between keys are still looked at.
+//!
 //! Secrets come from the environment or from a file (`…_file`), never from a TOML file, which is shown, copied and
-//! committed. With `profile = "production"` only files are taken: an environment can be read by too many.
+//! committed. With `profile = "production"` only files are taken: an environment can be read by too many. A URL
+//! with a password in it is a secret as a whole.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -150,20 +155,31 @@ pub struct Config {
     pub shown: String,
 }
 
-/// Reads the configuration: defaults, then the file, then the environment.
+/// Reads the configuration: defaults, then the file, then the environment. With `door`, what only a process that
+/// takes requests must have is looked at too.
 ///
 /// # Errors
 /// Every problem at once.
 pub fn load(
     file: Option<&Path>,
-    environment: impl Iterator<Item = (String, String)>,
+    environment: impl Iterator<Item = (OsString, OsString)>,
+    door: bool,
 ) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let text = file.map(std::fs::read_to_string).transpose().unwrap_or_else(|_| {
-        problems.push(Problem::new("--config", "the file cannot be read"));
+        problems.push(Problem::new("--config", "the file cannot be read, or is not UTF-8"));
         None
     });
-    match from_parts(text.as_deref().unwrap_or_default(), environment) {
+    let mut ours = Vec::new();
+    for (name, value) in environment {
+        let Some(name) = name.to_str().filter(|name| key_of(name).is_some()) else { continue };
+        match value.into_string() {
+            Ok(value) => ours.push((name.to_owned(), value)),
+            Err(_) => problems.push(Problem::new(name, "is not UTF-8")),
+        }
+    }
+    let found = from_parts(text.as_deref().unwrap_or_default(), ours.into_iter(), door);
+    match found {
         Ok(config) if problems.is_empty() => Ok(config),
         Ok(_) => Err(problems),
         Err(more) => Err(problems.into_iter().chain(more).collect()),
@@ -177,40 +193,63 @@ pub fn load(
 pub fn from_parts(
     text: &str,
     environment: impl Iterator<Item = (String, String)>,
+    door: bool,
 ) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut tree = defaults();
-    match text.parse::<Table>() {
-        Ok(over) => merge(&mut tree, over, "", &mut problems),
-        Err(error) => {
-            let at = error.span().map_or(0, |span| span.start);
-            let line = text.get(..at).map_or(1, |before| before.lines().count().max(1));
-            problems.push(Problem::new("--config", format!("not TOML, near line {line}")));
-        }
+    let over = text.parse::<Table>().unwrap_or_else(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let line = text.get(..at).map_or(1, |before| before.lines().count().max(1));
+        problems.push(Problem::new("--config", format!("not TOML, near line {line}")));
+        Table::new()
+    });
+    let environment = in_order(environment);
+    let profile = profile(&tree, &over, &environment);
+    merge(&mut tree, over, "", &mut problems);
+    for (key, value) in environment {
+        set(&mut tree, &key, &value, profile, &mut problems);
     }
-    let profile = match tree.get("profile").and_then(Value::as_str) {
-        Some("production") => Profile::Production,
-        _ => Profile::Development,
-    };
-    for (name, value) in environment {
-        let alias = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, key)| *key);
-        let own = name.strip_prefix("BRIDGE__").map(|rest| rest.to_lowercase().replace("__", "."));
-        if let Some(key) = alias.map(str::to_owned).or(own) {
-            set(&mut tree, &key, &value, profile, &mut problems);
-        }
-    }
+    find_unread_files(&tree, "", &mut problems);
     for section in ["secrets", "vendors"] {
         if let Some(Value::Table(inner)) = tree.get_mut(section) {
-            read_secret_files(inner, section, &mut problems);
+            read_secret_files(inner);
         }
     }
     let shown = shown(&tree);
     remove_unset(&mut tree);
     let config = typed(&tree, profile, shown, &mut problems);
+    if door && let Some(Err(more)) = config.as_ref().map(Config::keys) {
+        problems.extend(more);
+    }
     match config {
         Some(config) if problems.is_empty() => Ok(config),
         _ => Err(problems),
     }
+}
+
+/// The key that a variable of the environment sets, if it is one of ours.
+fn key_of(name: &str) -> Option<String> {
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, key)| (*key).to_owned());
+    alias.or_else(|| {
+        name.strip_prefix("BRIDGE__").map(|rest| rest.to_lowercase().replace("__", "."))
+    })
+}
+
+/// What of the environment is ours, v0's names first: where both are given ours counts, in whatever order they come.
+fn in_order(environment: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let mut ours: Vec<(bool, String, String)> = environment
+        .filter_map(|(name, value)| Some((name.starts_with("BRIDGE__"), key_of(&name)?, value)))
+        .collect();
+    ours.sort();
+    ours.into_iter().map(|(_, key, value)| (key, value)).collect()
+}
+
+/// The profile, before anything else is read: it says where secrets may come from.
+fn profile(tree: &Table, over: &Table, environment: &[(String, String)]) -> Profile {
+    let set =
+        environment.iter().rfind(|(key, _)| key == "profile").map(|(_, value)| value.as_str());
+    let written = [over, tree].into_iter().find_map(|table| table.get("profile")?.as_str());
+    if set.or(written) == Some("production") { Profile::Production } else { Profile::Development }
 }
 
 /// The default tree, with a section of its own for every vendor.
@@ -229,6 +268,17 @@ fn defaults() -> Table {
 /// Whether a key holds a secret; its twin `…_file` names a file that holds it.
 fn is_secret(key: &str) -> bool {
     ["_secret", "_token", "_key", "password"].iter().any(|end| key.ends_with(end))
+}
+
+/// Whether a value is a secret although its key's is not always one: a URL with a password in it, where a file may
+/// hold it.
+fn has_password(section: &Table, key: &str, text: &str) -> bool {
+    if key != "url" || !section.contains_key("url_file") {
+        return false;
+    }
+    let after_scheme = text.split_once("://").map(|(_, rest)| rest);
+    let user = after_scheme.and_then(|rest| rest.rsplit_once('@')).map(|(user, _)| user);
+    user.is_some_and(|user| user.contains(':')) || text.contains("password=")
 }
 
 fn join(prefix: &str, key: &str) -> String {
@@ -252,17 +302,18 @@ fn kind(value: &Value) -> &'static str {
 fn merge(tree: &mut Table, over: Table, prefix: &str, problems: &mut Vec<Problem>) {
     for (name, value) in over {
         let key = join(prefix, &name);
+        let text = value.as_str().unwrap_or_default();
+        let secret = is_secret(&name) || has_password(tree, &name, text);
         match (tree.get_mut(&name), value) {
             (None, _) => {
                 problems.push(Problem::new(key, "no such key; `config docs` has them all"))
             }
             (Some(Value::Table(inner)), Value::Table(over)) => merge(inner, over, &key, problems),
-            (Some(_), _) if is_secret(&name) => problems.push(Problem::new(
-                &key,
-                format!(
-                    "a secret does not belong in a file like this; name its file in {key}_file"
-                ),
-            )),
+            (Some(_), _) if secret => {
+                let file = format!("name its file in {key}_file");
+                let what = format!("a secret does not belong in a file like this; {file}");
+                problems.push(Problem::new(&key, what));
+            }
             (Some(here), value) if kind(here) == kind(&value) => *here = value,
             (Some(here), value) => problems
                 .push(Problem::new(key, format!("is {}, must be {}", kind(&value), kind(here)))),
@@ -277,10 +328,12 @@ fn set(tree: &mut Table, key: &str, text: &str, profile: Profile, problems: &mut
     for step in path.split('.').filter(|step| !step.is_empty()) {
         here = here.and_then(|table| table.get_mut(step)).and_then(Value::as_table_mut);
     }
+    let secret =
+        is_secret(name) || here.as_ref().is_some_and(|section| has_password(section, name, text));
     let Some(value) = here.and_then(|table| table.get_mut(name)) else {
         return problems.push(Problem::new(key, "no such key; `config docs` has them all"));
     };
-    if is_secret(name) && profile == Profile::Production {
+    if secret && profile == Profile::Production {
         let what = format!("in production a secret comes from a file: name it in {key}_file");
         return problems.push(Problem::new(key, what));
     }
@@ -297,8 +350,36 @@ fn set(tree: &mut Table, key: &str, text: &str, profile: Profile, problems: &mut
     }
 }
 
-/// Puts the content of `…_file` into its twin and takes the file's key out.
-fn read_secret_files(tree: &mut Table, prefix: &str, problems: &mut Vec<Problem>) {
+/// Whether the file of a key is read as text, here or by who owns the key.
+fn is_text(name: &str) -> bool {
+    name.strip_suffix("_file").is_some_and(|key| key == "url" || is_secret(key))
+}
+
+/// Every file that a key names must be there before anything is opened, whoever reads it, and whenever.
+fn find_unread_files(tree: &Table, prefix: &str, problems: &mut Vec<Problem>) {
+    for (name, value) in tree {
+        let key = join(prefix, name);
+        match value {
+            Value::Table(inner) => find_unread_files(inner, &key, problems),
+            Value::String(path) if name.ends_with("_file") && !path.is_empty() => {
+                let what = match std::fs::read(path) {
+                    Ok(bytes) if bytes.trim_ascii().is_empty() => "the file is empty",
+                    Ok(bytes) if is_text(name) && std::str::from_utf8(&bytes).is_err() => {
+                        "the file is not UTF-8"
+                    }
+                    Ok(_) => continue,
+                    Err(_) => "the file cannot be read",
+                };
+                problems.push(Problem::new(key, what));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Puts the content of `…_file` into its twin and takes the file's key out. A file that cannot be read is a problem
+/// by then.
+fn read_secret_files(tree: &mut Table) {
     let twins: Vec<String> = tree
         .keys()
         .filter_map(|key| key.strip_suffix("_file"))
@@ -311,20 +392,12 @@ fn read_secret_files(tree: &mut Table, prefix: &str, problems: &mut Vec<Problem>
         if path.is_empty() {
             continue;
         }
-        match std::fs::read_to_string(path) {
-            Ok(secret) => {
-                tree.insert(name, Value::String(secret.trim_end().to_owned()));
-            }
-            Err(_) => {
-                let key = join(prefix, &format!("{name}_file"));
-                problems.push(Problem::new(key, "the file cannot be read"));
-            }
+        if let Ok(secret) = std::fs::read_to_string(path) {
+            tree.insert(name, Value::String(secret.trim_end().to_owned()));
         }
     }
-    for (name, value) in tree.iter_mut() {
-        if let Value::Table(inner) = value {
-            read_secret_files(inner, &join(prefix, name), problems);
-        }
+    for inner in tree.iter_mut().filter_map(|(_, value)| value.as_table_mut()) {
+        read_secret_files(inner);
     }
 }
 
@@ -340,20 +413,90 @@ fn remove_unset(tree: &mut Table) {
     }
 }
 
-fn section<T: DeserializeOwned>(
-    tree: &Table,
-    name: &str,
-    problems: &mut Vec<Problem>,
-) -> Option<T> {
-    let value = tree.get(name).cloned().unwrap_or_else(|| Value::Table(Table::new()));
-    match T::deserialize(value) {
-        Ok(settings) => Some(settings),
-        Err(error) => {
-            // The library's text can quote a value; its message up to the first quote cannot.
-            let text = error.message().split(['`', '"', ':']).next().unwrap_or_default().trim();
-            problems.push(Problem::new(name, format!("{text}; `config docs` says what it may be")));
-            None
+/// Reads sections, each key of them by itself where the whole does not fit.
+struct Sections<'a> {
+    tree: &'a Table,
+    defaults: Table,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Sections<'_> {
+    fn read<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        let empty = Table::new();
+        let given = self.tree.get(name).and_then(Value::as_table).unwrap_or(&empty);
+        let fits = |table: &Table| T::deserialize(Value::Table(table.clone()));
+        if let Ok(settings) = fits(given) {
+            return Some(settings);
         }
+        let mut good = self.defaults.get(name).and_then(Value::as_table).cloned()?;
+        let mut paths = leaves(given);
+        paths.extend(leaves(&good));
+        paths.sort();
+        paths.dedup();
+        for path in paths {
+            let mut one = good.clone();
+            put(&mut one, &path, at(given, &path).cloned());
+            match fits(&one) {
+                Ok(_) => good = one,
+                Err(error) => {
+                    let key = join(name, &path.join("."));
+                    self.problems.push(Problem::new(key, allowed(error.message())));
+                }
+            }
+        }
+        fits(&good).ok()
+    }
+}
+
+/// The paths of a table's values.
+fn leaves(table: &Table) -> Vec<Vec<String>> {
+    let mut paths = Vec::new();
+    for (name, value) in table {
+        match value {
+            Value::Table(inner) => paths.extend(leaves(inner).into_iter().map(|mut path| {
+                path.insert(0, name.clone());
+                path
+            })),
+            _ => paths.push(vec![name.clone()]),
+        }
+    }
+    paths
+}
+
+fn at<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
+    let (first, rest) = path.split_first()?;
+    let value = table.get(first)?;
+    if rest.is_empty() { Some(value) } else { at(value.as_table()?, rest) }
+}
+
+/// Puts a value at a path, or takes away what is there.
+fn put(table: &mut Table, path: &[String], value: Option<Value>) {
+    let Some((first, rest)) = path.split_first() else { return };
+    match (rest.is_empty(), value) {
+        (true, Some(value)) => drop(table.insert(first.clone(), value)),
+        (true, None) => drop(table.remove(first)),
+        (false, value) => {
+            let inner = table.entry(first.clone()).or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(inner) = inner {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// What a key may be, by the library's text: of that only what stands after the value, which is our own type's.
+fn allowed(message: &str) -> String {
+    if message.starts_with("missing field") {
+        return "must be set".to_owned();
+    }
+    let ours = ["unknown variant", "invalid value"].iter().any(|kind| message.starts_with(kind));
+    let expected = message.rsplit_once(", expected ").map(|(_, expected)| expected);
+    match expected.filter(|_| ours) {
+        Some("usize" | "u64") => "must be a whole number, 0 or more".to_owned(),
+        Some("u32") => format!("must be a whole number, 0 to {}", u32::MAX),
+        Some("i32") => format!("must be a whole number, {} to {}", i32::MIN, i32::MAX),
+        Some(names) => format!("must be {}", names.replace('`', "\"")),
+        None => "cannot be read; `config docs` says what it may be".to_owned(),
     }
 }
 
@@ -367,13 +510,14 @@ fn typed(
         Some("development" | "production") => {}
         _ => problems.push(Problem::new("profile", "must be \"development\" or \"production\"")),
     }
-    let (ingress, kafka) = (section(tree, "ingress", problems), section(tree, "kafka", problems));
-    let (registry, postgres) =
-        (section(tree, "registry", problems), section(tree, "postgres", problems));
-    let (redis, pipeline) = (section(tree, "redis", problems), section(tree, "pipeline", problems));
-    let (admin, log) = (section(tree, "admin", problems), section(tree, "log", problems));
-    let (secrets, vendors) =
-        (section(tree, "secrets", problems), section(tree, "vendors", problems));
+    let mut defaults = defaults();
+    remove_unset(&mut defaults);
+    let mut sections = Sections { tree, defaults, problems };
+    let (ingress, kafka) = (sections.read("ingress"), sections.read("kafka"));
+    let (registry, postgres) = (sections.read("registry"), sections.read("postgres"));
+    let (redis, pipeline) = (sections.read("redis"), sections.read("pipeline"));
+    let (admin, log) = (sections.read("admin"), sections.read("log"));
+    let (secrets, vendors) = (sections.read("secrets"), sections.read("vendors"));
     let config = Config {
         profile,
         ingress: ingress?,
@@ -405,20 +549,66 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
         let (key, what) = text.split_once(": ").unwrap_or(("ingress", &text));
         problems.push(Problem::new(key, format!("must be {what}")));
     }
-    let pipeline = &config.pipeline;
+    for (key, _, what) in rules(config).into_iter().filter(|(_, holds, _)| !holds) {
+        problems.push(Problem::new(key, format!("must be {what}")));
+    }
+}
+
+/// Keys that this file answers for: whether they hold, and what they must be.
+fn rules(config: &Config) -> [(&'static str, bool, &'static str); 21] {
+    let (pipeline, postgres, redis) = (&config.pipeline, &config.postgres, &config.redis);
     let within = |count: usize, max: usize| (1..=max).contains(&count);
-    let rules = [
-        ("decide_workers", within(pipeline.decide_workers, 32), "must be 1 to 32"),
-        ("normalise_workers", within(pipeline.normalise_workers, 32), "must be 1 to 32"),
-        ("batch_records_max", within(pipeline.batch_records_max, 500), "must be 1 to 500"),
-        ("sweep_s", (1..=3600).contains(&pipeline.sweep_s), "must be 1 to 3600"),
-    ];
-    for (key, _, what) in rules.into_iter().filter(|(_, holds, _)| !holds) {
-        problems.push(Problem::new(format!("pipeline.{key}"), what));
-    }
-    if u64::from(config.kafka.send_timeout_ms) <= config.ingress.ack_ms_max {
-        problems.push(Problem::new("kafka.send_timeout_ms", "must be above ingress.ack_ms_max"));
-    }
+    let url = |url: &Option<SecretString>, schemes: [&str; 2]| {
+        let url = url.as_ref().map(|url| url.expose_secret());
+        url.is_none_or(|url| schemes.iter().any(|scheme| url.starts_with(scheme)))
+    };
+    [
+        ("pipeline.decide_workers", within(pipeline.decide_workers, 32), "1 to 32"),
+        ("pipeline.normalise_workers", within(pipeline.normalise_workers, 32), "1 to 32"),
+        ("pipeline.batch_records_max", within(pipeline.batch_records_max, 500), "1 to 500"),
+        ("pipeline.sweep_s", (1..=3600).contains(&pipeline.sweep_s), "1 to 3600"),
+        (
+            "pipeline.normalise_group",
+            pipeline.normalise_group != pipeline.decide_group,
+            "another than pipeline.decide_group",
+        ),
+        (
+            "kafka.send_timeout_ms",
+            u64::from(config.kafka.send_timeout_ms) > config.ingress.ack_ms_max,
+            "above ingress.ack_ms_max",
+        ),
+        (
+            "postgres.url",
+            url(&postgres.url, ["postgresql://", "postgres://"]),
+            "postgresql://user:password@host:port/database",
+        ),
+        ("postgres.connect_timeout_ms", postgres.connect_timeout_ms > 0, "above 0"),
+        ("postgres.idle_in_transaction_ms", postgres.idle_in_transaction_ms > 0, "above 0"),
+        (
+            "postgres.statement_timeout_ms",
+            postgres.statement_timeout_ms > postgres.idle_in_transaction_ms,
+            "above postgres.idle_in_transaction_ms",
+        ),
+        ("postgres.tcp_user_timeout_ms", postgres.tcp_user_timeout_ms > 0, "above 0"),
+        ("postgres.keepalive_idle_s", postgres.keepalive_idle_s > 0, "above 0"),
+        ("postgres.pool_size_max", within(postgres.pool_size_max, 1000), "1 to 1000"),
+        ("postgres.pool_wait_ms", postgres.pool_wait_ms > 0, "above 0"),
+        (
+            "redis.url",
+            url(&redis.url, ["redis://", "rediss://"]),
+            "redis://user:password@host:port/database, or rediss://",
+        ),
+        ("redis.connect_timeout_ms", redis.connect_timeout_ms > 0, "above 0"),
+        ("redis.command_timeout_ms", redis.command_timeout_ms > 0, "above 0"),
+        ("redis.ttl_s", redis.ttl_s > 0, "above 0"),
+        ("redis.timeseries_max", redis.timeseries_max > 0, "above 0"),
+        (
+            "admin.address",
+            config.admin.address != config.ingress.address,
+            "another than ingress.address",
+        ),
+        ("admin.probe_ms_max", config.admin.probe_ms_max > 0, "above 0"),
+    ]
 }
 
 impl Config {
@@ -476,7 +666,7 @@ fn shown(tree: &Table) -> String {
                 Value::String(text) if is_secret(name) && !text.is_empty() => {
                     *text = "***".to_owned();
                 }
-                Value::String(text) if text.contains('@') => *text = hidden_url(text),
+                Value::String(text) if name == "url" => *text = hidden_url(text),
                 _ => {}
             }
         }
@@ -486,13 +676,14 @@ fn shown(tree: &Table) -> String {
     toml::to_string_pretty(&tree).unwrap_or_default()
 }
 
-/// An address without the password that may stand in it.
+/// Of a URL what is no secret: scheme, host and path. What is no URL is not shown at all.
 fn hidden_url(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme < at => {
-            let (before, after) = (url.get(..scheme + 3), url.get(at..));
-            format!("{}***{}", before.unwrap_or_default(), after.unwrap_or_default())
-        }
-        _ => url.to_owned(),
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return if url.is_empty() { String::new() } else { "***".to_owned() };
+    };
+    let (user, place) = rest.rsplit_once('@').map_or(("", rest), |(_, place)| ("***@", place));
+    match place.split_once('?') {
+        Some((place, _)) => format!("{scheme}://{user}{place}?***"),
+        None => format!("{scheme}://{user}{place}"),
     }
 }

@@ -55,8 +55,12 @@ pub fn run(cli: &Cli) -> u8 {
 }
 
 fn load(cli: &Cli) -> std::result::Result<Config, Vec<Problem>> {
-    let environment = std::env::vars();
-    config::load(cli.config.as_deref(), environment)
+    config::load(cli.config.as_deref(), std::env::vars_os(), needs_keys(&cli.command))
+}
+
+/// Whether a command takes requests, or asks on behalf of one that does.
+const fn needs_keys(command: &Command) -> bool {
+    matches!(command, Command::Ingress | Command::All | Command::Config(cli::ConfigCommand::Check))
 }
 
 fn refuse(problems: &[Problem]) -> u8 {
@@ -70,18 +74,11 @@ fn with_config(cli: &Cli, config: Config) -> u8 {
     if let Command::Config(what) = &cli.command {
         return match what {
             cli::ConfigCommand::Show | cli::ConfigCommand::Docs => print(&config.shown),
-            cli::ConfigCommand::Check => match config.keys() {
-                Ok(_) => print("the configuration is good\n"),
-                Err(problems) => refuse(&problems),
-            },
+            cli::ConfigCommand::Check => print("the configuration is good\n"),
         };
     }
     if let Err(error) = log::install(&config.log) {
         return done(Err(error));
-    }
-    let is_door = matches!(cli.command, Command::Ingress | Command::All);
-    if let (true, Err(problems)) = (is_door, config.keys()) {
-        return refuse(&problems);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {

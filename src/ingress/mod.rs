@@ -143,7 +143,7 @@ impl Keys {
     pub fn problems(&self) -> Vec<String> {
         let mut found = Vec::new();
         if self.pseudonym.expose_secret().len() < PSEUDONYM_KEY_BYTES_MIN {
-            found.push("ingress.pseudonym_key: at least 16 bytes".to_owned());
+            found.push("secrets.pseudonym_key: at least 16 bytes".to_owned());
         }
         for (name, keys) in &self.vendors {
             if find(name).is_none() {

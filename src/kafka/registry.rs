@@ -49,6 +49,7 @@ impl Settings {
         let http = self.url.starts_with("http://") || self.url.starts_with("https://");
         let rules = [
             ("url", !http || self.url.ends_with('/'), "http(s)://…, no slash at the end"),
+            ("url", self.url.contains('@'), "without a user and a password: they have keys"),
             ("timeout_ms", self.timeout_ms < 100, "100 or more"),
             ("password", production && self.password.is_some(), "in production only password_file"),
         ];

@@ -1,8 +1,11 @@
 //! Ingress and pipeline in one process, for one machine.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use tokio_util::sync::CancellationToken;
 
-use super::{ingress, pipeline, serve_admin};
+use super::{ingress, patiently, pipeline, serve_admin};
 use crate::config::{Config, Profile};
 use crate::error::Result;
 use crate::kafka::admin;
@@ -17,12 +20,15 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     let keys = ingress::keys(config)?;
     let metrics = Metrics::new();
     let production = config.profile == Profile::Production;
-    admin::check(&config.kafka, &ingress::TOPICS, production).await?;
-    let workers = pipeline::start(config, &metrics).await?;
     let sender = Sending::start(&config.kafka, "ingress")?;
-    let readiness = pipeline::probes(config, ingress::probes(config, &sender, stop.clone()));
-    let ended = CancellationToken::new();
+    let (ended, started) = (CancellationToken::new(), Arc::default());
+    let readiness = ingress::probes(config, &sender, stop.clone());
+    let readiness = pipeline::probes(config, readiness, Arc::clone(&started));
     serve_admin(config, readiness, &metrics, ended.clone()).await?;
+    let check = || admin::check(&config.kafka, &ingress::TOPICS, production);
+    patiently(|| stop.is_cancelled(), check).await?;
+    let workers = pipeline::start(config, &metrics, &stop).await?;
+    started.store(true, Ordering::Release);
     let (closed, broken) = (CancellationToken::new(), stop.child_token());
     let door = async {
         let opened = ingress::open(config, keys, &sender, &metrics, broken.clone()).await;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{bind, probe_deadline, serve_admin};
+use super::{bind, patiently, probe_deadline, serve_admin};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::{self, Keys};
@@ -31,11 +31,12 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     let keys = keys(config)?;
     let metrics = Metrics::new();
     let production = config.profile == crate::config::Profile::Production;
-    admin::check(&config.kafka, &TOPICS, production).await?;
     let sender = Sending::start(&config.kafka, "ingress")?;
     let ended = CancellationToken::new();
     let readiness = probes(config, &sender, stop.clone());
     serve_admin(config, readiness, &metrics, ended.clone()).await?;
+    let check = || admin::check(&config.kafka, &TOPICS, production);
+    patiently(|| stop.is_cancelled(), check).await?;
     open(config, keys, &sender, &metrics, stop).await?;
     ended.cancel();
     Ok(())

@@ -8,6 +8,7 @@ pub mod all;
 pub mod ingress;
 pub mod pipeline;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Disposition, Error, Kind, Result};
 use crate::kafka::registry::Registry;
 use crate::model::avro::{Codec, SchemaIds};
 use crate::model::connection::Connection;
@@ -91,6 +92,34 @@ pub fn stop_on_signals() -> Result<CancellationToken> {
         }
     });
     Ok(stop)
+}
+
+/// The first pause before the world is asked again, and the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Asks the world until it answers: what is away for a while is waited for, what is wrong is not.
+///
+/// # Errors
+/// What no waiting mends, with what to run; or the last failure, once this is asked to stop.
+pub async fn patiently<T, F: Future<Output = Result<T>>>(
+    stopped: impl Fn() -> bool,
+    mut ask: impl FnMut() -> F,
+) -> Result<T> {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if error.kind.disposition() != Disposition::RetryHere || stopped() {
+            return Err(error);
+        }
+        tracing::warn!(kind = error.kind.name(), doing = error.doing, code = %error.code,
+            "waiting for what is needed to start");
+        tokio::time::sleep(pause).await;
+        pause = PAUSE_MAX.min(pause * 2);
+    }
 }
 
 /// Binds an address.

@@ -5,14 +5,15 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{probe_deadline, serve_admin};
+use super::{patiently, probe_deadline, serve_admin};
 use crate::config::{Config, Profile, UnknownUsers};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::kafka::admin;
 use crate::kafka::consumer::Member;
 use crate::kafka::producer::Sending;
@@ -42,6 +43,9 @@ pub const TOPICS: [Topic; 5] = [
     Topic::DeadLetters,
 ];
 
+/// The pause before a slot's lock is asked for again while Postgres is away.
+const LOCK_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a member may take to leave its group once its worker is done.
 const LEAVE: Duration = Duration::from_secs(8);
 
@@ -51,20 +55,26 @@ const LEAVE: Duration = Duration::from_secs(8);
 /// What is missing, with what to run; or that a worker ended by itself.
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     let metrics = Metrics::new();
-    let workers = start(config, &metrics).await?;
-    let ended = CancellationToken::new();
-    let readiness = probes(config, Readiness::new(stop.clone(), probe_deadline(config)));
+    let (ended, started) = (CancellationToken::new(), Arc::default());
+    let readiness = Readiness::new(stop.clone(), probe_deadline(config));
+    let readiness = probes(config, readiness, Arc::clone(&started));
     serve_admin(config, readiness, &metrics, ended.clone()).await?;
+    let workers = start(config, &metrics, &stop).await?;
+    started.store(true, Ordering::Release);
     let done = workers.until(stop).await;
     ended.cancel();
     done
 }
 
-/// This, and what a pipeline needs to be ready.
+/// This, and what a pipeline needs to be ready: its workers, and the database.
 #[must_use]
-pub fn probes(config: &Config, readiness: Readiness) -> Readiness {
+pub fn probes(config: &Config, readiness: Readiness, started: Arc<AtomicBool>) -> Readiness {
     let settings = config.postgres.clone();
-    readiness.with("postgres", move || {
+    let workers = move || -> crate::telemetry::health::Probed {
+        let started = started.load(Ordering::Acquire);
+        Box::pin(async move { started })
+    };
+    readiness.with("workers", workers).with("postgres", move || {
         let settings = settings.clone();
         Box::pin(async move { migrate::check(&settings).await.is_ok() })
     })
@@ -79,12 +89,17 @@ pub struct Workers {
 /// Checks what is needed and starts the workers.
 ///
 /// # Errors
-/// What is missing, with what to run.
-pub async fn start(config: &Config, metrics: &Metrics) -> Result<Workers> {
+/// What is missing and no waiting mends, with what to run.
+pub async fn start(
+    config: &Config,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Result<Workers> {
     let production = config.profile == Profile::Production;
-    migrate::check(&config.postgres).await?;
-    admin::check(&config.kafka, &TOPICS, production).await?;
-    let codec = Arc::new(super::codec(config).await?);
+    let stopped = || stop.is_cancelled();
+    patiently(stopped, || migrate::check(&config.postgres)).await?;
+    patiently(stopped, || admin::check(&config.kafka, &TOPICS, production)).await?;
+    let codec = Arc::new(patiently(stopped, || super::codec(config)).await?);
     let stop = Stop::default();
     let mut threads = Vec::new();
     for number in 0..config.pipeline.decide_workers {
@@ -154,7 +169,16 @@ async fn decide(
     let reader = Arc::clone(&codec);
     let read_event = Box::new(move |bytes: &bytes::Bytes| reader.decode_event(bytes).ok());
     let mut store = PostgresStore::new(config.postgres.clone(), &slot, read_event);
-    store.lock_slot(&slot).await?;
+    loop {
+        match store.lock_slot(&slot).await {
+            Ok(()) => break,
+            Err(error) if error.kind == Kind::DatabaseError && !stop.is_set() => {
+                tracing::warn!(doing = error.doing, code = %error.code, "waiting for the slot");
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
     let group = &config.pipeline.decide_group;
     let publisher = Transactional::new(&config.kafka, group, &slot);
     let topic = Topic::NormalisedRecords;
