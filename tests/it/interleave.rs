@@ -138,7 +138,7 @@ impl Walk {
     fn fault(&mut self) {
         self.faults += 1;
         let slot = self.slot();
-        match self.dice.below(14) {
+        match self.dice.below(15) {
             0..=3 => self.lie(slot),
             4 => {
                 // Dies with its request under way, where there is one.
@@ -153,6 +153,7 @@ impl Walk {
                 let partition = i32::try_from(self.dice.below(2)).expect("small");
                 self.driver.rebalance(&[(partition, slot)]);
             }
+            14 => self.driver.stop(slot),
             12 if self.weather.failover => self.driver.fail_over(1 + self.dice.below(3)),
             13 if self.weather.operators => {
                 self.at_least_once = true;
