@@ -91,7 +91,7 @@ impl Settings {
         must((1..=1_000).contains(&self.permits), "ingress.permits: 1 to 1000");
         must(
             self.permit_wait_ms_max.saturating_add(self.ack_ms_max) < ANSWER_MS_MAX,
-            "ingress.permit_wait_ms_max + ack_ms_max: below 2000, the fastest vendor's limit",
+            "ingress.permit_wait_ms_max + ingress.ack_ms_max: below 2000, the fastest vendor's limit",
         );
         must(self.ack_ms_max > 0, "ingress.ack_ms_max: above 0");
         must(self.head_ms_max > 0, "ingress.head_ms_max: above 0");

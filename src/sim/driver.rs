@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::cache::SimCache;
 use super::faults::{Call, Grant, Seam};
 use super::generate::Dice;
-use super::group::{Group, Protocol, Seat, Ticked};
+use super::group::{Group, Protocol, Seat};
 use super::log::{SimLog, SimPublisher, partition_of};
 use super::sender::{SimReader, SimSender};
 use super::store::{SimRegister, SimStore};
@@ -28,7 +28,6 @@ use crate::model::connection::Connection;
 use crate::model::contract::{Topic, header};
 use crate::model::event::{BiometricEvent, NormalisedRecord};
 use crate::model::record::{Headers, OutRecord};
-use crate::stream::planted::Bug;
 use crate::stream::worker::{Settings, Stop, Worker};
 use crate::stream::{Committed, Processor, text};
 use crate::telemetry::metrics::Metrics;
@@ -48,7 +47,7 @@ pub trait Dialect: Clone + 'static {
 }
 
 /// All that a process is given: one client's ports.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Ports {
     /// The member of the group.
     pub log: SimLog,
@@ -162,6 +161,43 @@ fn micros(time: Duration) -> i64 {
 pub(super) fn metrics() -> Metrics {
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     METRICS.get_or_init(Metrics::new).clone()
+}
+
+/// Lets a client into the world, and gives it its ports.
+fn admit(world: &Shared, slot: usize, topic: Topic, free: bool) -> Ports {
+    let client = {
+        let mut inside = world.lock();
+        let client = inside.next_client;
+        inside.next_client += 1;
+        let new = Client {
+            slot,
+            topic,
+            free,
+            left: false,
+            asked: None,
+            granted: None,
+            wakers: Vec::new(),
+            news: true,
+            seat: Seat::default(),
+            producer: None,
+            primary: inside.database.primary,
+            reconnected: false,
+        };
+        inside.clients.insert(client, new);
+        client
+    };
+    let port = Port { world: world.clone(), client };
+    Ports {
+        log: SimLog { port: port.clone(), topic },
+        publisher: SimPublisher { port: port.clone() },
+        store: SimStore { port: port.clone() },
+        cache: SimCache { port: port.clone() },
+        clock: SimClock(port.clone()),
+        sender: SimSender { world: world.clone(), port: Some(port.clone()) },
+        register: SimRegister { port: port.clone() },
+        reader: SimReader { port },
+        stop: Stop::default(),
+    }
 }
 
 impl Driver {
@@ -311,6 +347,13 @@ impl Driver {
         SimSender { world: self.world.clone(), port: None }
     }
 
+    /// The ports of a client that nobody drives: its calls happen at once, and while it waits the world goes on. It
+    /// is a member of its group for as long as its log is there.
+    #[must_use]
+    pub fn ports(&self, topic: Topic, slot: usize) -> Ports {
+        admit(&self.world, slot, topic, true)
+    }
+
     // ── processes ──────────────────────────────────────────────────────────────────────────────────────────
 
     /// Starts a slot's process; nothing, where it runs.
@@ -319,39 +362,9 @@ impl Driver {
         let Some(place) = self.slots.get_mut(slot).filter(|place| place.running.is_none()) else {
             return;
         };
-        let client = {
-            let mut inside = world.lock();
-            let client = inside.next_client;
-            inside.next_client += 1;
-            let primary = inside.database.primary;
-            let new = Client {
-                slot,
-                asked: None,
-                granted: None,
-                wakers: Vec::new(),
-                news: true,
-                seat: Seat::default(),
-                producer: None,
-                primary,
-                reconnected: false,
-            };
-            inside.clients.insert(client, new);
-            inside.note(format!("start {slot}"));
-            client
-        };
-        let port = Port { world: world.clone(), client };
-        let stop = Stop::default();
-        let ports = Ports {
-            log: SimLog { port: port.clone(), topic: place.topic },
-            publisher: SimPublisher { port: port.clone() },
-            store: SimStore { port: port.clone() },
-            cache: SimCache { port: port.clone() },
-            clock: SimClock(port.clone()),
-            sender: SimSender { world, port: Some(port.clone()) },
-            register: SimRegister { port: port.clone() },
-            reader: SimReader { port },
-            stop: stop.clone(),
-        };
+        let ports = admit(&world, slot, place.topic, false);
+        world.lock().note(format!("start {slot}"));
+        let (client, stop) = (ports.log.port.client, ports.stop.clone());
         let future = (place.body)(ports);
         place.running = Some(Running { client, future, stop });
         place.paused = false;
@@ -423,11 +436,8 @@ impl Driver {
             let client = running.client;
             place.running = None;
             let mut world = self.world.lock();
-            if let Some(gone) = world.clients.remove(&client) {
-                for group in world.groups.values_mut() {
-                    group.remove(&gone.seat.member);
-                }
-            }
+            world.leave(client);
+            world.clients.remove(&client);
             world.note(format!("end {slot}, {}", if well { "well" } else { "stopped" }));
         }
     }
@@ -541,36 +551,7 @@ impl Driver {
         let Some(client) = place.running.as_ref().map(|running| running.client) else {
             return false;
         };
-        let port = Port { world: self.world.clone(), client };
-        let topic = place.topic;
-        let early = Bug::RevokeDoesNotWait.alive();
-        let ticked = port.with(|world, client| {
-            let now = world.now;
-            let group = world.groups.get_mut(&topic)?;
-            let before = client.seat.metadata();
-            let ticked = group.tick(&mut client.seat, slot, now, early);
-            let after = client.seat.metadata();
-            if ticked == Ticked::Condemned
-                && let Some(producer) = &mut client.producer
-            {
-                producer.condemned = true;
-            }
-            client.news |= ticked != Ticked::Quiet;
-            if ticked != Ticked::Quiet || !before.same(&after) {
-                let owned: Vec<String> = client
-                    .seat
-                    .owned()
-                    .iter()
-                    .map(|owned| {
-                        format!("{}{}", owned.partition, if owned.revoking { "!" } else { "" })
-                    })
-                    .collect();
-                let name = (after.generation, after.member);
-                world.note(format!("{slot} tick {ticked:?} {name:?} owns {owned:?}"));
-            }
-            Some(ticked)
-        });
-        ticked.flatten().is_some_and(|ticked| ticked != Ticked::Quiet)
+        self.world.lock().tick(client)
     }
 
     /// Writes the markers of decided transactions.
@@ -676,17 +657,7 @@ impl Driver {
             .filter(|place| !place.paused)
             .filter_map(|place| Some(place.running.as_ref()?.client))
             .collect();
-        let mut guard = self.world.lock();
-        let world = &mut *guard;
-        world.now += time;
-        let now = world.now;
-        for group in world.groups.values_mut() {
-            for client in living.iter().filter_map(|id| world.clients.get(id)) {
-                group.seen(&client.seat, now);
-            }
-            group.expire(now);
-        }
-        world.time_out_transactions();
+        self.world.lock().advance(time, &living);
     }
 
     // ── many things ────────────────────────────────────────────────────────────────────────────────────────

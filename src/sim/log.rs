@@ -196,10 +196,20 @@ pub(super) fn partition_of(key: Option<&[u8]>, partitions: i32) -> i32 {
 }
 
 /// A member of the group on a topic.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SimLog {
     pub(super) port: Port,
     pub(super) topic: Topic,
+}
+
+impl Drop for SimLog {
+    /// A driven client's end is the driver's business: it may be a crash.
+    fn drop(&mut self) {
+        let mut world = self.port.world.lock();
+        if world.clients.get(&self.port.client).is_some_and(|client| client.free) {
+            world.leave(self.port.client);
+        }
+    }
 }
 
 impl Log for SimLog {

@@ -35,8 +35,10 @@ use std::time::Duration;
 use crate::error::{Error, Kind};
 use crate::model::contract::Topic;
 use crate::model::id::EventId;
-use crate::stream::Clock;
+use crate::stream::planted::Bug;
+use crate::stream::{Clock, Owned};
 use faults::{Call, Grant};
+use group::Ticked;
 
 /// How long the broker waits for a sign of a member, and for the end of a transaction (`design.md` §3.1).
 pub const SESSION: Duration = Duration::from_secs(6);
@@ -65,6 +67,77 @@ impl World {
         self.trace.push(line);
     }
 
+    /// A free client's call: all that is under way arrives first, and while it waits the world goes on.
+    fn happen(&mut self, asked: &Asked) {
+        for pid in self.coordinator.prepared() {
+            self.mark(pid);
+        }
+        if matches!(asked.call, Call::Wait | Call::Sleep) {
+            let free = |(id, client): (&u64, &Client)| client.free.then_some(*id);
+            let everyone: Vec<u64> = self.clients.iter().filter_map(free).collect();
+            self.advance(asked.until.saturating_sub(self.now), &everyone);
+            for client in everyone {
+                self.tick(client);
+            }
+        }
+    }
+
+    /// Lets time pass: these give a sign of life, the others lose their sessions and transactions in time.
+    fn advance(&mut self, time: Duration, living: &[u64]) {
+        self.now += time;
+        for group in self.groups.values_mut() {
+            for client in living.iter().filter_map(|id| self.clients.get(id)) {
+                group.seen(&client.seat, self.now);
+            }
+            group.expire(self.now);
+        }
+        self.time_out_transactions();
+    }
+
+    /// One step of a client's poll thread; gives whether it sees a change.
+    fn tick(&mut self, id: u64) -> bool {
+        let Some(mut client) = self.clients.remove(&id) else { return false };
+        let changed = self.tick_one(&mut client);
+        self.clients.insert(id, client);
+        changed
+    }
+
+    fn tick_one(&mut self, client: &mut Client) -> bool {
+        let group = self.groups.get_mut(&client.topic).filter(|_| !client.left);
+        let Some(group) = group else { return false };
+        let slot = client.slot;
+        let before = client.seat.metadata();
+        let early = Bug::RevokeDoesNotWait.alive();
+        let ticked = group.tick(&mut client.seat, slot, self.now, early);
+        let after = client.seat.metadata();
+        if ticked == Ticked::Condemned
+            && let Some(producer) = &mut client.producer
+        {
+            producer.condemned = true;
+        }
+        client.news |= ticked != Ticked::Quiet;
+        if ticked != Ticked::Quiet || !before.same(&after) {
+            let part = |owned: &Owned| {
+                format!("{}{}", owned.partition, if owned.revoking { "!" } else { "" })
+            };
+            let owned: Vec<String> = client.seat.owned().iter().map(part).collect();
+            let name = (after.generation, after.member);
+            self.note(format!("{slot} tick {ticked:?} {name:?} owns {owned:?}"));
+        }
+        ticked != Ticked::Quiet
+    }
+
+    /// A client leaves its group.
+    fn leave(&mut self, id: u64) {
+        if let Some(client) = self.clients.get_mut(&id)
+            && let Some(group) = self.groups.get_mut(&client.topic)
+        {
+            group.remove(&client.seat.member);
+            client.seat = group::Seat::default();
+            client.left = true;
+        }
+    }
+
     /// Wakes those who wait for records or for news of the group.
     fn news(&mut self) {
         for client in self.clients.values_mut() {
@@ -88,6 +161,11 @@ impl Shared {
 #[derive(Debug)]
 struct Client {
     slot: usize,
+    topic: Topic,
+    /// Nobody drives it: its calls happen at once ([`driver::Driver::ports`]).
+    free: bool,
+    /// It is no member any more.
+    left: bool,
     asked: Option<Asked>,
     granted: Option<Grant>,
     /// Whoever waits in a call.
@@ -146,6 +224,10 @@ impl Port {
             let mut world = self.world.lock();
             // A dead client's future is never polled again; without its entry there is nobody to ask.
             let Some(client) = world.clients.get_mut(&self.client) else { return Poll::Pending };
+            if let Some(call) = asked.take_if(|_| client.free) {
+                world.happen(&call);
+                return Poll::Ready(Grant::Done);
+            }
             if asked.is_none()
                 && let Some(granted) = client.granted.take()
             {

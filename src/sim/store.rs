@@ -21,6 +21,7 @@ use crate::model::state::{
     Bucket, Current, Decision, Held, Hole, Hydration, HydrationKey, Known, Notes, Outcome, Plan,
     RawVerdict, Revision, SampleType, Shown, VendorUser,
 };
+use crate::model::time::Micros;
 use crate::stream::planted::Bug;
 use crate::stream::{Advance, Applied, Fenced, Progress, Register, Store};
 
@@ -49,6 +50,8 @@ pub(super) struct Tables {
     pub(super) decisions: BTreeMap<(i32, i64), Decision>,
     connections: Vec<Connection>,
     hydrations: BTreeMap<HydrationKey, Hydration>,
+    /// Deletions: what was asked before one waits no more, whichever was read first.
+    ended: BTreeMap<HydrationKey, (Micros, Source)>,
     held: BTreeMap<Source, Held>,
     verdicts: BTreeMap<Source, RawVerdict>,
 }
@@ -118,6 +121,7 @@ impl Database {
         let before = std::mem::take(&mut self.tables);
         self.tables.connections = before.connections;
         self.tables.hydrations = before.hydrations;
+        self.tables.ended = before.ended;
         self.tables.held = before.held;
         self.tables.verdicts = before.verdicts;
     }
@@ -397,7 +401,8 @@ impl Store for SimStore {
             self.on(|database| {
                 database.commit(|tables| {
                     let row = tables.progress.get_mut(&(topic, partition));
-                    if let Some(row) = row.filter(|row| row.fence == fence) {
+                    let ours = |row: &&mut Row| row.fence == fence && row.applied == applied;
+                    if let Some(row) = row.filter(ours) {
                         row.starts = 0;
                         row.published = applied;
                     }
@@ -469,7 +474,9 @@ impl Register for SimRegister {
                 rows.iter()
                     .any(|row| row.vendor == held.vendor && row.vendor_user == held.vendor_user)
             };
-            database.tables.held.values().filter(known).take(at_most).cloned().collect()
+            let mut held: Vec<&Held> = database.tables.held.values().filter(known).collect();
+            held.sort_by_key(|held| (held.received_at, held.source));
+            held.into_iter().take(at_most).cloned().collect()
         })
         .await
     }
@@ -493,26 +500,26 @@ impl Tables {
             self.connect(row.clone());
         }
         for asked in &notes.hydrations {
+            let at = |asked: &Hydration| (asked.asked_at, asked.source);
             let known = self.hydrations.get(&asked.key);
-            if known.is_none_or(|known| known.asked_at < asked.asked_at) {
+            if known.is_none_or(|known| at(known) < at(asked)) {
                 self.hydrations.insert(asked.key.clone(), asked.clone());
             }
         }
         for ended in &notes.ended {
-            let older = |known: &Hydration| known.asked_at <= ended.asked_at;
-            if self.hydrations.get(&ended.key).is_some_and(older) {
-                self.hydrations.remove(&ended.key);
-            }
+            let at = (ended.asked_at, ended.source);
+            let known = self.ended.entry(ended.key.clone()).or_insert(at);
+            *known = at.max(*known);
         }
         for held in &notes.held {
             self.held.entry(held.source).or_insert_with(|| held.clone());
         }
         for verdict in &notes.verdicts {
-            self.verdicts.entry(verdict.source).or_insert_with(|| verdict.clone());
+            self.verdicts.insert(verdict.source, verdict.clone());
         }
     }
 
-    /// A row is the vendor user's with this beginning; its end is filled in once.
+    /// A row is the vendor user's with this beginning; of two ends the earlier counts.
     pub(super) fn connect(&mut self, row: Connection) {
         let same = |known: &&mut Connection| {
             known.vendor == row.vendor
@@ -520,7 +527,9 @@ impl Tables {
                 && known.valid_from == row.valid_from
         };
         match self.connections.iter_mut().find(same) {
-            Some(known) => known.valid_to = known.valid_to.or(row.valid_to),
+            Some(known) => {
+                known.valid_to = known.valid_to.into_iter().chain(row.valid_to).min();
+            }
             None => self.connections.push(row),
         }
     }
@@ -534,7 +543,10 @@ impl Tables {
     }
 
     pub(super) fn hydrations(&self) -> impl Iterator<Item = &Hydration> {
-        self.hydrations.values()
+        self.hydrations.values().filter(|asked| {
+            let ended = self.ended.get(&asked.key);
+            ended.is_none_or(|ended| (asked.asked_at, asked.source) > *ended)
+        })
     }
 
     pub(super) fn held(&self) -> impl Iterator<Item = &Held> {

@@ -2,7 +2,7 @@
 //!
 //! Producers are fenced by epoch and by nothing else. An EndTxn is *decided* when it is answered; its markers, and
 //! with them the outcome for readers, follow (`Coordinator::prepared`). A request that the library sent twice
-//! has a copy under way ([struct@Copy]): it ends, or adds an offset to, whatever the same producer epoch has open when
+//! has a copy under way (`Copy`): it ends, or adds an offset to, whatever the same producer epoch has open when
 //! it arrives (H9).
 
 use std::collections::{BTreeMap, BTreeSet};

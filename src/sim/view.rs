@@ -71,6 +71,17 @@ impl Driver {
         self.world.lock().shelf.latest.get(&key).cloned()
     }
 
+    /// The cache: a user's series, in order of time.
+    #[must_use]
+    pub fn series(&self, user: &str) -> Vec<Shown> {
+        let mut series: Vec<Shown> = {
+            let world = self.world.lock();
+            world.shelf.series.get(user).into_iter().flat_map(BTreeMap::values).cloned().collect()
+        };
+        series.sort_by_key(|shown| (shown.measured_at, shown.event_id));
+        series
+    }
+
     /// The group's committed offset.
     #[must_use]
     pub fn offset(&self, topic: Topic, partition: i32) -> Option<Committed> {

@@ -8,6 +8,7 @@
     reason = "a test that panics fails, which is what it is for"
 )]
 
+mod cache_laws;
 mod cli;
 mod config;
 mod contract;
@@ -18,8 +19,11 @@ mod http;
 mod interleave;
 mod journey;
 mod leak;
+mod log_laws;
 mod policy;
+mod register_laws;
 mod schema;
+mod store_laws;
 mod task_table;
 mod tidy;
 mod vendor_laws;

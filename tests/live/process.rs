@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use biometric_bridge::stream::clock::Stopwatch;
 
+use crate::world::Topics;
+
 /// The binary under test.
 pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_biometric-bridge");
 
@@ -22,6 +24,21 @@ pub(crate) struct Deployment {
     /// Logs and ledgers.
     pub(crate) dir: PathBuf,
     environment: Vec<(String, String)>,
+    /// Deletes the topics when it is dropped.
+    topics: Option<Topics>,
+}
+
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What is left is the evidence.
+            std::mem::forget(self.topics.take());
+            return;
+        }
+        for database in [self.name.clone(), format!("{}b", self.name)] {
+            self.psql(&format!("drop database if exists \"{database}\" with (force)"));
+        }
+    }
 }
 
 /// A setting of the stack or of a run, or its default.
@@ -42,7 +59,8 @@ impl Deployment {
         let name = format!("{label}{}", std::process::id());
         let dir = std::env::temp_dir().join(format!("bridge-live-{name}"));
         std::fs::create_dir_all(&dir).expect("a directory");
-        let deployment = Self { environment: Vec::new(), name, dir };
+        let topics = Some(Topics::under(&format!("{name}.")));
+        let deployment = Self { environment: Vec::new(), name, dir, topics };
         deployment.psql(&format!("create database \"{}\"", deployment.name));
         let host = set_or("BRIDGE_POSTGRES", "127.0.0.1:5432");
         let mut deployment = deployment;
