@@ -256,7 +256,7 @@ fn relations_are_held() {
         ("pipeline.normalise_group", "bridge-decide", "pipeline.normalise_group"),
         ("admin.address", "127.0.0.1:8080", "admin.address"),
         ("kafka.min_insync", "2", "kafka.min_insync"),
-        ("ingress.ack_ms_max", "1600", "ingress.permit_wait_ms_max + ack_ms_max"),
+        ("ingress.ack_ms_max", "1600", "ingress.permit_wait_ms_max + ingress.ack_ms_max"),
         ("ingress.body_bytes_in_flight_max", "1000", "ingress.body_bytes_in_flight_max"),
         ("postgres.statement_timeout_ms", "0", "postgres.statement_timeout_ms"),
         ("postgres.url", "mysql://127.0.0.1/x", "postgres.url"),
