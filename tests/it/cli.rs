@@ -13,6 +13,8 @@ use std::process::{Command, Output, Stdio};
 
 use biometric_bridge::cli::Cli;
 use biometric_bridge::config;
+use biometric_bridge::error::Kind;
+use biometric_bridge::stream::task::Why;
 use clap::CommandFactory as _;
 use serde_json::Value;
 
@@ -370,4 +372,53 @@ fn try_gives_one_json_object() {
         (0..3_600_000_000).contains(&since),
         "by the world's clock, not the machine's: {since}"
     );
+}
+
+// ── the runbook ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Whoever is woken by a name finds it there: every metric, every kind of error, every reason to stand still.
+#[test]
+fn the_runbook_knows_every_name() {
+    let runbook = include_str!("../../helm/README.md");
+    let metrics = include_str!("../golden/metrics.txt");
+    let metrics = metrics.lines().filter_map(|line| line.split(' ').next());
+    let kinds = Kind::ALL.iter().map(|kind| kind.name());
+    let stops = [Why::OutsideLog, Why::Impossible, Why::SecondWriter, Why::NotOurs];
+    for name in metrics.chain(kinds).chain(stops.iter().map(|why| why.text())) {
+        assert!(runbook.contains(&format!("`{name}")), "helm/README.md does not explain {name}");
+    }
+    let anchors: BTreeSet<String> = runbook
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .map(|title| title.trim_start_matches('#').trim().to_lowercase())
+        .map(|title| title.chars().filter(|c| c.is_alphanumeric() || " -".contains(*c)).collect())
+        .map(|title: String| title.replace(' ', "-"))
+        .collect();
+    for link in runbook.split("](#").skip(1).filter_map(|rest| rest.split(')').next()) {
+        assert!(anchors.contains(link), "helm/README.md has no heading for #{link}: {anchors:?}");
+    }
+}
+
+/// What the runbook tells to run is there.
+#[test]
+fn the_runbook_s_commands_are_commands() {
+    let runbook = include_str!("../../helm/README.md");
+    let known: BTreeSet<String> = commands().iter().map(|words| words.join(" ")).collect();
+    let groups: BTreeSet<&str> = known
+        .iter()
+        .filter(|name| known.iter().any(|other| other.starts_with(&format!("{name} "))))
+        .map(String::as_str)
+        .collect();
+    let mut seen = 0;
+    for code in runbook.split('`').skip(1).step_by(2) {
+        let code = code.strip_prefix("biometric-bridge ").unwrap_or(code);
+        let words: Vec<&str> = code.split_whitespace().take(2).collect();
+        if let [group, command] = words.as_slice()
+            && groups.contains(group)
+        {
+            assert!(known.contains(&format!("{group} {command}")), "helm/README.md: `{code}`");
+            seen += 1;
+        }
+    }
+    assert!(seen > 15, "{seen}");
 }
