@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::contract::Topic;
-use super::event::{BiometricEvent, Op, flag};
+use super::event::{BiometricEvent, Merge, Op, Reading, flag};
 use super::id::{ConnectionId, ContentHash, EventId, Place, Source, User};
 use super::outbox::Output;
 use super::time::Micros;
@@ -208,7 +208,7 @@ impl Shown {
             "device_type": event.device_type,
             "measured_at": measured_at,
             "received_at": event.received_at,
-            "readings": event.content.readings,
+            "readings": shown_readings(event),
             "triggers": event.triggers,
         });
         Some(Self {
@@ -221,6 +221,20 @@ impl Shown {
             json: json.to_string(),
         })
     }
+}
+
+/// The most readings that the cache shows of an event: a series member is kept a thousand times over.
+const READINGS_SHOWN_MAX: usize = 64;
+
+/// The newest samples of a union; of any other record the first readings, where the summary stands.
+fn shown_readings(event: &BiometricEvent) -> &[Reading] {
+    let all = event.content.readings.as_slice();
+    let from = match event.merge {
+        Merge::Union | Merge::Removal => all.len().saturating_sub(READINGS_SHOWN_MAX),
+        Merge::Replace => 0,
+    };
+    let until = all.len().min(from + READINGS_SHOWN_MAX);
+    all.get(from..until).unwrap_or_default()
 }
 
 /// What a tombstone took from the cache: the one before must be fetched.

@@ -208,7 +208,7 @@ async fn normalise(
     stop: Stop,
 ) -> Result<()> {
     let group = &config.pipeline.normalise_group;
-    let log = Member::join(&config.kafka, group, Topic::RawWebhooks, OutOfRange::Earliest, None)?;
+    let log = Member::join(&config.kafka, group, Topic::RawWebhooks, OutOfRange::Recover, None)?;
     let leaving = log.leaving();
     let unknown = match config.pipeline.unknown_users {
         UnknownUsers::Hold => Unknown::Hold,
