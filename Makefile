@@ -16,8 +16,8 @@ test: ## All tests: lints, the suite without infrastructure, planted bugs, the l
 it: ## The suite without infrastructure
 	@cargo test --lib --test it
 
-live: up ## The live suite, on the local stack (KILLS=20 times kill -9)
-	@cargo test --features live --test live -- --test-threads=1
+live: ## The live suite, on a stack of its own (KILLS=20 times kill -9)
+	@tests/live/run
 
 planted: ## Plant every bug, one at a time, and print caught or missed
 	@tests/planted

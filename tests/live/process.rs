@@ -67,7 +67,13 @@ impl Deployment {
         let (url, name) =
             (format!("postgres://bridge@{host}/{}", deployment.name), &deployment.name);
         let prefix = format!("{name}.");
+        let brokers = set_or("BRIDGE_KAFKA", "127.0.0.1:9092");
+        let registry = set_or("BRIDGE_REGISTRY", "http://127.0.0.1:8081/apis/ccompat/v7");
+        let redis = format!("redis://{}/0", set_or("BRIDGE_REDIS", "127.0.0.1:6379"));
         for (key, value) in [
+            ("KAFKA__BROKERS", brokers.as_str()),
+            ("REGISTRY__URL", registry.as_str()),
+            ("REDIS__URL", redis.as_str()),
             ("POSTGRES__URL", url.as_str()),
             ("KAFKA__TOPIC_PREFIX", prefix.as_str()),
             ("SECRETS__PSEUDONYM_KEY", SECRET),
