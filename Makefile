@@ -7,7 +7,7 @@ SHELL := /bin/bash
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-run: ## The main job, watched live: stack, topics, schemas, ingress and pipeline, signed traffic (RATE=100 SECONDS=0)
+run: ## The main job, watched live: stack, topics, schemas, ingress and pipeline, signed traffic (RATE=100 USERS=50 SECONDS_MAX=0)
 	@helm/local/run
 
 test: ## All tests: lints, the suite without infrastructure, planted bugs, the live suite on the local stack
