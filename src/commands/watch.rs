@@ -110,6 +110,7 @@ async fn send(what: &cli::Traffic, config: &Config) -> Result<Tally> {
                     if let Some(event) = record
                         .and_then(|record| record.value)
                         .and_then(|value| codec.decode_event(&value).ok())
+                        .filter(|event| Person::is_invented(&event.user_id))
                     {
                         see(&mut seen(&shared), &event);
                     }

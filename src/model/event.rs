@@ -300,3 +300,32 @@ pub struct BiometricEvent {
     /// What the rules made of it.
     pub triggers: Vec<Trigger>,
 }
+
+impl NormalisedRecord {
+    /// This record as the event of a revision: its age at receipt, no triggers yet.
+    #[must_use]
+    pub fn revised(self, revision: i32) -> BiometricEvent {
+        let measured_at = self.content.measured_at();
+        BiometricEvent {
+            event_id: self.event_id,
+            revision,
+            op: self.op,
+            user_id: self.user_id,
+            connection_id: self.connection_id,
+            vendor: self.vendor,
+            device_type: self.device_type,
+            via: self.via,
+            record_type: self.record_type,
+            record_id: self.record_id,
+            merge: self.merge,
+            version: self.version,
+            received_at: self.received_at,
+            freshness_us: measured_at.map(|at| self.received_at.saturating_sub(at)),
+            source: self.source,
+            origin: self.origin,
+            normaliser: self.normaliser,
+            content: self.content,
+            triggers: Vec::new(),
+        }
+    }
+}

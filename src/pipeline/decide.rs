@@ -136,7 +136,7 @@ impl Thread<'_> {
             }
             Revised::Next(revision) => {
                 let current = Current { revision, place: at, op: record.op, hash };
-                self.publish(input, event(record, revision), current)?;
+                self.publish(input, record.revised(revision), current)?;
                 self.known.revisions.insert(id, current);
                 Ok(Verdict::Published(id, revision))
             }
@@ -182,7 +182,7 @@ impl Thread<'_> {
             date(&mut record.content, &added);
             record.content.readings = added;
             let current = self.standing(&record, bucket.revision);
-            self.publish(input, event(record, bucket.revision), current)?;
+            self.publish(input, record.revised(bucket.revision), current)?;
             Verdict::Published(id, bucket.revision)
         };
         if bucket.samples.len() != seen {
@@ -242,7 +242,7 @@ impl Thread<'_> {
                 ..record.clone()
             };
             let current = self.standing(&changed, bucket.revision);
-            self.publish(input, event(changed, bucket.revision), current)?;
+            self.publish(input, changed.revised(bucket.revision), current)?;
             verdict = Verdict::Published(event_id, bucket.revision);
             self.outcome.buckets.insert(event_id, bucket);
         }
@@ -319,28 +319,23 @@ fn day_of(record_id: &str) -> i32 {
     day.map_or(0, |day| day.0)
 }
 
-/// A record as an event: its revision, its age at receipt, no triggers yet.
-fn event(record: NormalisedRecord, revision: i32) -> BiometricEvent {
-    let measured_at = record.content.measured_at();
-    BiometricEvent {
-        event_id: record.event_id,
-        revision,
-        op: record.op,
-        user_id: record.user_id,
-        connection_id: record.connection_id,
-        vendor: record.vendor,
-        device_type: record.device_type,
-        via: record.via,
-        record_type: record.record_type,
-        record_id: record.record_id,
-        merge: record.merge,
-        version: record.version,
-        received_at: record.received_at,
-        freshness_us: measured_at.map(|at| record.received_at.saturating_sub(at)),
-        source: record.source,
-        origin: record.origin,
-        normaliser: record.normaliser,
-        content: record.content,
-        triggers: Vec::new(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(start_at: i64, skewed: bool) -> Reading {
+        let metric = crate::model::metric::find("heart_rate").expect("a metric");
+        let mut reading = metric.reading(60.0, start_at, None);
+        reading.flags.extend(skewed.then(|| flag::CLOCK_SKEW.to_owned()));
+        reading
+    }
+
+    #[test]
+    fn a_reading_from_the_future_does_not_date_its_bucket() {
+        let mut content = Content::default();
+        date(&mut content, &[at(5, false), at(9, false), at(99, true)]);
+        assert_eq!((content.start_at, content.end_at), (Some(5), Some(9)));
+        date(&mut content, &[at(99, true)]);
+        assert_eq!(content.end_at, Some(99), "it is all there is");
     }
 }

@@ -125,7 +125,7 @@ impl Processor for Plain {
 }
 
 fn publish(outcome: &mut Outcome, input: &Record, record: &NormalisedRecord, current: Current) {
-    let event = event(record, current.revision);
+    let event = record.clone().revised(current.revision);
     let bytes = Bytes::from(serde_json::to_vec(&event).unwrap_or_default());
     let headers = Headers::new()
         .with(header::EVENT_ID, text(event.event_id.to_string()))
@@ -147,29 +147,4 @@ fn publish(outcome: &mut Outcome, input: &Record, record: &NormalisedRecord, cur
         measured_at: event.content.measured_at(),
         event: bytes,
     });
-}
-
-fn event(record: &NormalisedRecord, revision: i32) -> BiometricEvent {
-    let record = record.clone();
-    BiometricEvent {
-        event_id: record.event_id,
-        revision,
-        op: record.op,
-        user_id: record.user_id,
-        connection_id: record.connection_id,
-        vendor: record.vendor,
-        device_type: record.device_type,
-        via: record.via,
-        record_type: record.record_type,
-        record_id: record.record_id,
-        merge: record.merge,
-        version: record.version,
-        received_at: record.received_at,
-        freshness_us: record.content.measured_at().map(|at| record.received_at - at),
-        source: record.source,
-        origin: record.origin,
-        normaliser: record.normaliser,
-        content: record.content,
-        triggers: Vec::new(),
-    }
 }

@@ -125,11 +125,20 @@ pub struct Person {
 /// The label of a simulated HealthKit connection.
 pub const LABEL: &str = "simulated";
 
+/// How the ids of invented users begin.
+const INVENTED: &str = "sim-user-";
+
 impl Person {
+    /// Whether this user is nobody: what a terminal may show.
+    #[must_use]
+    pub fn is_invented(user: &User) -> bool {
+        user.as_str().starts_with(INVENTED)
+    }
+
     /// The person of this number, in every run the same.
     #[must_use]
     pub fn of(number: u64) -> Option<Self> {
-        let user = User::parse(&format!("sim-user-{number}"))?;
+        let user = User::parse(&format!("{INVENTED}{number}"))?;
         let providers = ["OURA", "WHOOP", "GARMIN", "WITHINGS"];
         let provider = providers.get(usize::try_from(number % 4).unwrap_or_default()).copied()?;
         let connection = ConnectionId::derive("healthkit", LABEL, &user);

@@ -120,27 +120,7 @@ fn trigger() -> Trigger {
 }
 
 fn event(record: NormalisedRecord, revision: i32, triggers: Vec<Trigger>) -> BiometricEvent {
-    BiometricEvent {
-        event_id: record.event_id,
-        revision,
-        op: record.op,
-        user_id: record.user_id,
-        connection_id: record.connection_id,
-        vendor: record.vendor,
-        device_type: record.device_type,
-        via: record.via,
-        record_type: record.record_type,
-        record_id: record.record_id,
-        merge: record.merge,
-        version: record.version,
-        received_at: record.received_at,
-        freshness_us: record.content.measured_at().map(|end| record.received_at.wrapping_sub(end)),
-        source: record.source,
-        origin: record.origin,
-        normaliser: record.normaliser,
-        content: record.content,
-        triggers,
-    }
+    BiometricEvent { triggers, ..record.revised(revision) }
 }
 
 /// Holds bytes to a golden of one line of hex. `UPDATE_GOLDEN` writes one that is not there, and never another: the
