@@ -53,6 +53,9 @@ pub enum Merge {
     /// The later content replaces the earlier.
     Replace,
     /// Samples gather by their id; the record is a bucket of one source's samples of one type on one UTC day.
+    ///
+    /// All samples of one record have the content's offsets (a bucket whose samples have two comes as two
+    /// records), so that who keeps a sample knows where its person was.
     Union,
     /// Sample ids that are gone: no bucket of its own, decide looks them up in the buckets of the type.
     Removal,
@@ -135,6 +138,9 @@ pub mod flag {
     /// start and no end; readings stand at the local time as if it were UTC, up to 14 h off, so
     /// that their order and lengths live.
     pub const FLOATING_TIME: &str = "floating_time";
+    /// Its sample id is derived, because the source gives none (UUIDv5 of connection, metric, start and source): a
+    /// later receipt of the same id replaces it in its bucket, where a sample with an id of its own never changes.
+    pub const DERIVED_ID: &str = "derived_id";
 }
 
 /// One measured (or reported) value.
