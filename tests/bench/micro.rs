@@ -97,6 +97,7 @@ fn parse(criterion: &mut Criterion) {
 
 fn normalise(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("normalise");
+    group.sample_size(20);
     let step = Normalise::new(codec(), Unknown::Hold);
     let cases = [("500 nights", None, BATCH), ("4 pushes of 2500 samples", Some(2_500), 10_000)];
     for (name, push, elements) in cases {
@@ -135,6 +136,7 @@ fn decide(criterion: &mut Criterion) {
     let revisions = first.revisions.iter().map(current).collect();
     let seen = Known { revisions, ..Known::default() };
     let mut group = criterion.benchmark_group("decide");
+    group.sample_size(20);
     group.throughput(Throughput::Elements(BATCH));
     for (name, known) in [("500 new", Known::default()), ("500 duplicates", seen)] {
         group.bench_function(format!("plan and decide {name}"), |bench| {
