@@ -121,7 +121,7 @@ impl Load<'_> {
                 let worker = Worker {
                     address: self.address.to_owned(),
                     pace: self.pace,
-                    most: self.once.then(|| self.requests.len()),
+                    most: self.once.then_some(self.requests.len()),
                     window: (self.lead_in, self.lead_in + self.window),
                     shared: Rc::clone(&shared),
                 };

@@ -10,7 +10,6 @@
     clippy::as_conversions,
     clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::print_stderr,
     clippy::print_stdout,
     reason = "a benchmark prints figures, and one that panics has failed"

@@ -161,10 +161,11 @@ impl Report {
         row.map(Row::median)
     }
 
-    /// Measures that have no figure above 0.
+    /// Measures of which a round has no figure above 0.
     pub(crate) fn empty(&self) -> Vec<String> {
         let empty = |row: &&Row| {
-            matches!(row.bound, Bound::AtMost(..) | Bound::AtLeast(..)) && !(row.median() > 0.0)
+            matches!(row.bound, Bound::AtMost(..) | Bound::AtLeast(..))
+                && row.values.iter().any(|value| value.is_nan() || *value <= 0.0)
         };
         self.rows
             .iter()
