@@ -15,8 +15,8 @@ use crate::meter;
 use crate::report::{Bound, Report};
 use crate::topics::{Progress, Reader, members, partitions_of_keys};
 
-/// Requests a second while one is killed.
-const RATE: f64 = 300.0;
+/// Requests a second while one is killed, as a share of the steady rate.
+const SHARE: f64 = 0.3;
 /// The partitions of `normalised-records`.
 const PARTITIONS: usize = 24;
 
@@ -78,13 +78,14 @@ pub(crate) fn takeover(stack: &Stack, scale: &Scale, report: &mut Report) {
             shared
         });
         let reader = Reader::start(&config.kafka, true);
+        let rate = SHARE * scale.rate;
         let (before, after) = (scale.rest, Duration::from_secs(10));
-        let most = (RATE * (before + after).as_secs_f64()) as u64 + 1;
+        let most = (rate * (before + after).as_secs_f64()) as u64 + 1;
         let requests = nights(scale.people, 0..most);
         let load = Load {
             address: &ingress.door,
             connections: 32,
-            pace: Pace::Open(RATE),
+            pace: Pace::Open(rate),
             requests: &requests,
             lead_in: before,
             window: after,
@@ -134,5 +135,6 @@ pub(crate) fn takeover(stack: &Stack, scale: &Scale, report: &mut Report) {
         );
         second.end();
     }
-    report.note(format!("takeover: {RATE} requests a second; 6 s are the session's"));
+    report
+        .note(format!("takeover: {} requests a second; 6 s are the session's", SHARE * scale.rate));
 }

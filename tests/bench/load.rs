@@ -35,6 +35,8 @@ pub(crate) fn ms(latencies: &Histogram<u64>, share: f64) -> f64 {
 pub(crate) struct Outcome {
     /// Answered 2xx.
     pub(crate) accepted: u64,
+    /// Answered 2xx before, in and after the window.
+    pub(crate) ever: u64,
     /// Answered 503.
     pub(crate) refused: u64,
     /// Answered otherwise, or not at all.
@@ -107,6 +109,7 @@ impl Load<'_> {
             next: Cell::new(0),
             outcome: RefCell::new(Outcome {
                 accepted: 0,
+                ever: 0,
                 refused: 0,
                 failed: 0,
                 seconds: 0.0,
@@ -193,6 +196,8 @@ impl Worker {
 
     fn count(&self, due: Duration, written: Duration, status: Option<u16>) {
         let now = self.shared.begun.elapsed();
+        let mut outcome = self.shared.outcome.borrow_mut();
+        outcome.ever += u64::from(status.is_some_and(|status| (200..=299).contains(&status)));
         // What was due in the window counts, and in a closed loop what was answered in it.
         let mark = if matches!(self.pace, Pace::Closed) { now } else { due };
         if !(self.window.0..self.window.1).contains(&mark) {
@@ -201,7 +206,6 @@ impl Worker {
         let us = |from: Duration| {
             u64::try_from(now.saturating_sub(from).as_micros()).unwrap_or(LONGEST_US)
         };
-        let mut outcome = self.shared.outcome.borrow_mut();
         match status {
             Some(200..=299) => {
                 outcome.accepted += 1;

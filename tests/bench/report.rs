@@ -1,11 +1,9 @@
 //! Figures: one value a round, their median and spread, what they must be, and how that is printed and kept.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use comfy_table::Table;
 use serde_json::{Value, json};
 
 use crate::meter::{self, Cpu};
@@ -53,6 +51,21 @@ impl Row {
         }
     }
 
+    /// The cells of its line; of one without a bound those of bounds are left out.
+    fn cells(&self, bound: bool) -> Vec<String> {
+        let (least, most) = self.spread();
+        let mut cells = vec![
+            format!("{}: {}", self.scenario, self.measure),
+            format!("{} {}", shown(self.median()), self.unit).trim().to_owned(),
+            format!("{} … {}", shown(least), shown(most)),
+        ];
+        if bound {
+            let (must, goal) = self.bounds();
+            cells.extend([must, goal, self.verdict().to_owned()]);
+        }
+        cells
+    }
+
     /// What it must be and should be, as text.
     fn bounds(&self) -> (String, String) {
         match self.bound {
@@ -77,6 +90,26 @@ pub(crate) fn median(values: &[f64]) -> f64 {
         length if length % 2 == 1 => sorted[half],
         _ => f64::midpoint(sorted[half - 1], sorted[half]),
     }
+}
+
+/// A table that is read in a terminal and in Markdown.
+fn table(rows: impl Iterator<Item = Vec<String>>, bound: bool) -> String {
+    let header = ["measure", "median", "min … max", "must", "goal", "verdict"];
+    let header: Vec<String> =
+        header.iter().take(if bound { 6 } else { 3 }).map(|name| (*name).to_owned()).collect();
+    let mut lines = vec![header];
+    lines.extend(rows);
+    let wide = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..lines[0].len()).map(wide).collect();
+    lines.insert(1, widths.iter().map(|width| "-".repeat(*width)).collect());
+    let line = |cells: &Vec<String>| {
+        let padded = cells.iter().zip(&widths).map(|(cell, width)| {
+            let gap = width - cell.chars().count();
+            format!(" {cell}{} |", " ".repeat(gap))
+        });
+        format!("|{}\n", padded.collect::<String>())
+    };
+    lines.iter().map(line).collect()
 }
 
 /// As many digits as a reader can use.
@@ -205,31 +238,9 @@ impl Report {
             conditions["load_after"].as_str().unwrap_or_default(),
         );
         for bound in [true, false] {
-            let mut table = Table::new();
-            let mut header = vec!["scenario", "measure", "median", "min … max", "n"];
-            if bound {
-                header.extend(["must", "goal", "verdict"]);
-            }
-            table.set_header(header);
             let rows = self.rows.iter().filter(|row| !matches!(row.bound, Bound::Beside) == bound);
-            for row in rows {
-                let (least, most) = row.spread();
-                let mut cells = vec![
-                    row.scenario.to_owned(),
-                    row.measure.clone(),
-                    format!("{} {}", shown(row.median()), row.unit),
-                    format!("{} … {}", shown(least), shown(most)),
-                    row.values.len().to_string(),
-                ];
-                if bound {
-                    let (must, goal) = row.bounds();
-                    cells.extend([must, goal, row.verdict().to_owned()]);
-                }
-                table.add_row(cells);
-            }
-            let title = if bound { "what is bound" } else { "beside it" };
-            let written = write!(text, "\n{title}\n{table}\n");
-            assert!(written.is_ok(), "a text takes more text");
+            text.push('\n');
+            text.push_str(&table(rows.map(|row| row.cells(bound)), bound));
         }
         for note in &self.notes {
             text.push_str(&format!("note: {note}\n"));
