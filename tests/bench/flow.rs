@@ -51,8 +51,8 @@ fn sent_again(records: &[Laid]) -> Vec<Laid> {
         let mut fresh = Headers::new();
         for (name, value) in headers.iter() {
             match name {
-                header::RECEIVED_AT => fresh.push(name, later.clone()),
-                _ => fresh.push(name, value.clone()),
+                header::RECEIVED_AT => fresh.push(header::RECEIVED_AT, later.clone()),
+                _ => fresh.push(name.to_owned(), value.clone()),
             }
         }
         (key.clone(), fresh, value.clone())

@@ -86,9 +86,9 @@ pub(crate) fn spent(before: &Cpu, after: &Cpu) -> Cpu {
 pub(crate) struct Meter {
     single: Vec<(String, u32)>,
     postmaster: Option<u32>,
-    /// How the databases of this run are named; their backends are told from those of others by it.
-    databases: String,
-    /// Backends of ours by pid as they were last seen: what has ended stays counted.
+    /// How the titles of our databases' backends begin.
+    backend: String,
+    /// Those backends by pid as they were last seen: what has ended stays counted.
     backends: RefCell<HashMap<u32, f64>>,
 }
 
@@ -102,7 +102,7 @@ impl Meter {
         Self {
             single,
             postmaster: listener(postgres),
-            databases: databases.to_owned(),
+            backend: format!("postgres: bridge {databases}"),
             backends: RefCell::default(),
         }
     }
@@ -113,7 +113,7 @@ impl Meter {
         Self {
             single: self.single.iter().cloned().chain(ours).collect(),
             postmaster: self.postmaster,
-            databases: self.databases.clone(),
+            backend: self.backend.clone(),
             backends: RefCell::default(),
         }
     }
@@ -143,7 +143,7 @@ impl Meter {
             let Some(child) = stat(pid) else { continue };
             all += child.cpu;
             let title = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if String::from_utf8_lossy(&title).contains(&self.databases) {
+            if String::from_utf8_lossy(&title).starts_with(&self.backend) {
                 backends.insert(pid, child.cpu);
             }
         }
