@@ -264,6 +264,28 @@ pub struct NormalisedRecord {
     pub content: Content,
 }
 
+/// A [`NormalisedRecord`] but for its content: what stands before it in the value.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename = "NormalisedRecord")] // the schema is the record's, cut
+#[expect(missing_docs, reason = "the fields of NormalisedRecord")]
+pub struct RecordHead {
+    pub event_id: EventId,
+    pub user_id: User,
+    pub connection_id: ConnectionId,
+    pub vendor: String,
+    pub device_type: String,
+    pub via: String,
+    pub record_type: String,
+    pub record_id: String,
+    pub merge: Merge,
+    pub op: Op,
+    pub version: Option<Micros>,
+    pub received_at: Micros,
+    pub source: Source,
+    pub origin: Origin,
+    pub normaliser: i32,
+}
+
 /// What decide made of a record: the value of the output topics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BiometricEvent {
@@ -305,6 +327,31 @@ pub struct BiometricEvent {
     pub content: Content,
     /// What the rules made of it.
     pub triggers: Vec<Trigger>,
+}
+
+impl RecordHead {
+    /// The record of this head and this content.
+    #[must_use]
+    pub fn with(self, content: Content) -> NormalisedRecord {
+        NormalisedRecord {
+            event_id: self.event_id,
+            user_id: self.user_id,
+            connection_id: self.connection_id,
+            vendor: self.vendor,
+            device_type: self.device_type,
+            via: self.via,
+            record_type: self.record_type,
+            record_id: self.record_id,
+            merge: self.merge,
+            op: self.op,
+            version: self.version,
+            received_at: self.received_at,
+            source: self.source,
+            origin: self.origin,
+            normaliser: self.normaliser,
+            content,
+        }
+    }
 }
 
 impl NormalisedRecord {

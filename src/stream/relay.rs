@@ -304,18 +304,18 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
     async fn batch(&mut self) -> Result<()> {
         if !self.pending.sent {
             let begun = self.clock.elapsed();
-            let users = self.converter.users(&self.pending.records);
+            let (users, read) = self.converter.read(&self.pending.records);
             let named = self.clock.elapsed();
             let connections = if users.is_empty() {
                 Vec::new()
             } else {
                 self.register.connections(&users).await?
             };
-            let read = self.time("connections", named);
+            let looked_up = self.time("connections", named);
             let now_us = self.clock.now_us();
-            let made = self.converter.convert(&self.pending.records, connections, now_us);
-            // To find the vendor users is a part of reading what the records say.
-            self.time("convert", read.saturating_sub(named.saturating_sub(begun)));
+            let made = self.converter.convert(&self.pending.records, read, connections, now_us);
+            // To read what the records say is a part of it.
+            self.time("convert", looked_up.saturating_sub(named.saturating_sub(begun)));
             self.put(made).await?;
             self.pending.sent = true;
         }
