@@ -15,7 +15,7 @@ use super::{emit, plan};
 use crate::error::{Reject, Result};
 use crate::model::avro::{Codec, Sealed, content_hash};
 use crate::model::contract::header;
-use crate::model::event::{BiometricEvent, Merge, NormalisedRecord, Origin};
+use crate::model::event::{BiometricEvent, Merge, NormalisedRecord};
 use crate::model::id::{EventId, Place, Source};
 use crate::model::outbox::Output;
 use crate::model::record::Record;
@@ -222,9 +222,7 @@ impl Thread<'_> {
             .or_default()
             .push(Output { cause: input.offset, record });
         self.outcome.shown.extend(Shown::of(&event));
-        if event.origin == Origin::Live {
-            self.outcome.receipts.push((event.vendor.clone(), event.received_at));
-        }
+        self.outcome.facts.add(&event);
         self.outcome.revisions.push(Revision {
             event_id: event.event_id,
             revision: current.revision,
