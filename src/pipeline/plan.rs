@@ -1,6 +1,7 @@
 //! What a batch must know before it can be decided.
 
-use super::union::sample_ids;
+use super::bucket::sample_ids;
+use super::union;
 use crate::model::event::{Merge, NormalisedRecord};
 use crate::model::state::{Plan, SampleType};
 
@@ -15,10 +16,12 @@ pub fn plan<'a>(records: impl Iterator<Item = &'a NormalisedRecord>) -> Plan {
             }
             Merge::Union => {
                 plan.buckets.insert(record.event_id);
+                plan.buckets.extend(union::beside(record));
                 plan.waiting.insert(sample_type(record));
             }
             Merge::Removal => {
                 plan.waiting.insert(sample_type(record));
+                plan.around.extend(union::around(record));
                 let removed = sample_ids(&record.content.removed);
                 plan.removed.entry(sample_type(record)).or_default().extend(removed);
             }
