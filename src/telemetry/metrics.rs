@@ -45,6 +45,10 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Bytes of bodies in flight.
     pub body_bytes: IntGauge,
+    /// TLS handshakes that are under way.
+    pub handshakes: IntGauge,
+    /// When the certificate in force ends, seconds since the epoch; 0 without one.
+    pub certificate_ends_seconds: IntGauge,
     /// Records of a batch of decide.
     pub batch_records: Histogram,
     /// The parts of a batch: `load`, `decide`, `postgres`, `kafka`, `redis`.
@@ -93,6 +97,9 @@ impl Metrics {
             permit_wait_seconds: table.time("permit_wait_seconds", "Wait for a permit"),
             connections: table.gauge("connections", "Open connections"),
             body_bytes: table.gauge("body_bytes", "Bytes of bodies in flight"),
+            handshakes: table.gauge("handshakes", "TLS handshakes under way"),
+            certificate_ends_seconds: table
+                .gauge("certificate_ends_seconds", "End of the certificate in force, epoch"),
             batch_records: table.sizes("batch_records", "Records of a batch"),
             batch_seconds: table.times("batch_seconds", "Parts of a batch", &["part"]),
             recoveries: table.counters("recoveries_total", "Recoveries", &["cause"]),
