@@ -61,9 +61,8 @@ fn listed(text: &str) -> impl Iterator<Item = &str> {
 /// Whether a browser could send this as an origin: it is compared byte for byte.
 fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let plain = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:[]".contains(&byte)
-    };
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:[]".contains(&byte);
     host.is_some_and(|host| !host.is_empty() && host.bytes().all(plain))
 }
 

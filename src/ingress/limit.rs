@@ -87,8 +87,7 @@ impl Clock for Since {
 }
 
 type All<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
-type Each<K, C> =
-    RateLimiter<K, DashMapStateStore<K>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+type Each<K, C> = RateLimiter<K, DashMapStateStore<K>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
 /// A vendor's limits.
 pub(super) struct Gate<C: Clock = Since> {
@@ -178,7 +177,8 @@ mod tests {
         let rate: Rate = "100/minute".parse().expect("a rate");
         assert_eq!((rate.count.get(), rate.period), (100, Duration::from_secs(60)));
         assert!(" 5 / second ".parse::<Rate>().is_ok());
-        for bad in ["", "100", "100/", "0/minute", "-1/minute", "1.5/hour", "5/fortnight", "a/day"] {
+        for bad in ["", "100", "100/", "0/minute", "-1/minute", "1.5/hour", "5/fortnight", "a/day"]
+        {
             assert_eq!(bad.parse::<Rate>(), Err(EXPECTED), "{bad}");
         }
         assert_eq!("2000000000/second".parse::<Rate>(), Err(EXPECTED), "finer than the clock");

@@ -157,11 +157,7 @@ mod tests {
 
     const DELIVERY: Result<&str, Refusal> = Ok("a delivery");
 
-    fn ask(
-        method: &str,
-        to: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<&'static str, Refusal> {
+    fn ask(method: &str, to: &str, headers: &[(&str, &str)]) -> Result<&'static str, Refusal> {
         let mut request = Request::builder().method(method).uri(to);
         for (name, value) in headers {
             request = request.header(*name, *value);

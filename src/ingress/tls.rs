@@ -205,7 +205,10 @@ impl Lock {
                 Err(what) if doubted == Some(now) => {
                     // Told once: what stands there now is known, and is no pair.
                     known = now;
-                    tracing::error!(what, "the certificate's files are no pair; it stays as it was");
+                    tracing::error!(
+                        what,
+                        "the certificate's files are no pair; it stays as it was"
+                    );
                     self.show(false);
                 }
                 Err(_) => doubted = Some(now),
@@ -273,12 +276,8 @@ pub(super) mod tests {
             let problems = Settings { certificate_file, key_file, ..settings() }.problems();
             assert_eq!(problems.len(), 1, "{problems:?}");
         }
-        let bad = Settings {
-            handshake_ms_max: 0,
-            handshakes_per_peer_max: 513,
-            look_s: 0,
-            ..settings()
-        };
+        let bad =
+            Settings { handshake_ms_max: 0, handshakes_per_peer_max: 513, look_s: 0, ..settings() };
         assert_eq!(bad.problems().len(), 3, "{:?}", bad.problems());
     }
 }

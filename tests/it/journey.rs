@@ -175,7 +175,7 @@ async fn what_the_door_accepts_is_told() {
     assert!(post(at, KEY, sleep).await.contains(" 200 "));
     assert!(post(at, "another-key-that-signs", sleep).await.contains(" 401 "));
     stop.cancel();
-    door.await.expect("it drained");
+    door.await.expect("it drained").expect("a door");
 
     story.run();
     assert_eq!(story.driver.committed(Topic::RawWebhooks).len(), 2);

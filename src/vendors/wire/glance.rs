@@ -71,7 +71,8 @@ fn value_end(rest: &[u8]) -> Option<usize> {
         b'"' => string_end(rest, 1),
         b'{' | b'[' => nest_end(rest),
         _ => {
-            let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
+            let ends =
+                |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r');
             let end = rest.iter().position(ends).unwrap_or(rest.len());
             (end > 0).then_some(end)
         }
