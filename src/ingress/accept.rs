@@ -101,8 +101,8 @@ impl<S: Sender> Door<S> {
             Err(refusal) => {
                 let answer = self.refused_unread(refusal, &body);
                 let (requests, seconds) = (&self.metrics.requests, &self.metrics.request_seconds);
-                requests.with_label_values(&[UNKNOWN, answer.status().as_str()]).inc();
-                seconds.with_label_values(&[UNKNOWN]).observe(heard.seconds());
+                requests.at([UNKNOWN, answer.status().as_str()]).inc();
+                seconds.at([UNKNOWN]).observe(heard.seconds());
                 answer
             }
         };
@@ -255,7 +255,8 @@ impl<S: Sender> Door<S> {
     }
 
     fn refused(&self, refusal: Refusal) -> Answer {
-        self.metrics.errors.with_label_values(&[refusal.kind().name()]).inc();
+        self.metrics.failures.at(["ingress", refusal.kind().name()]).inc();
+        self.metrics.errors.at([refusal.kind().name()]).inc();
         tracing::debug!(kind = refusal.kind().name(), "refused");
         refusal.answer(self.settings.retry_after_s)
     }

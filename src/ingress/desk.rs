@@ -39,7 +39,7 @@ impl Desk {
         if status.as_u16() == self.vendor.accepted() {
             self.accepted.inc();
         } else {
-            metrics.requests.with_label_values(&[self.vendor.name(), status.as_str()]).inc();
+            metrics.requests.at([self.vendor.name(), status.as_str()]).inc();
         }
         self.seconds.observe(took.as_secs_f64());
     }
@@ -63,8 +63,8 @@ impl Desks {
                     .collect(),
                 handshake: keys.handshake.clone(),
                 gate: Gate::new(keys.rate_max, keys.rate_per_peer_max),
-                accepted: metrics.requests.with_label_values(&[vendor.name(), &accepted]),
-                seconds: metrics.request_seconds.with_label_values(&[vendor.name()]),
+                accepted: metrics.requests.at([vendor.name(), &accepted]).clone(),
+                seconds: metrics.request_seconds.at([vendor.name()]).clone(),
             })
         };
         Self(keys.vendors.iter().filter_map(desk).collect())

@@ -146,7 +146,7 @@ impl<K: Hash + Eq + Clone, C: Clock> Peers<K, C> {
     /// Forgets who need not be remembered, now and then; `false` where that does not help.
     fn has_room(&self) -> bool {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
-        if asked % LOOK_EVERY != 0 || self.limiter.len() < PEERS_MAX {
+        if !asked.is_multiple_of(LOOK_EVERY) || self.limiter.len() < PEERS_MAX {
             return self.limiter.len() < PEERS_MAX + LOOK_EVERY;
         }
         self.limiter.retain_recent();

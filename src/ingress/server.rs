@@ -236,8 +236,9 @@ fn count(error: &hyper::Error, metrics: &Metrics) {
 
 /// Counts a connection that came to nothing under this status.
 fn no_request(status: &str, metrics: &Metrics) {
-    metrics.requests.with_label_values(&["unknown", status]).inc();
-    metrics.errors.with_label_values(&[Kind::RequestRefused.name()]).inc();
+    metrics.requests.at(["unknown", status]).inc();
+    metrics.failures.at(["ingress", Kind::RequestRefused.name()]).inc();
+    metrics.errors.at([Kind::RequestRefused.name()]).inc();
 }
 
 #[cfg(test)]

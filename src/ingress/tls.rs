@@ -36,6 +36,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ingress::admit::{Guest, Guests};
 use crate::ingress::certificate::not_after_s;
 use crate::stream::clock::now_us;
+use crate::telemetry::family::Seldom;
 use crate::telemetry::metrics::Metrics;
 
 /// `[ingress.tls]`
@@ -133,7 +134,7 @@ pub(super) struct Lock {
     shelf: Arc<Shelf>,
     shaking: Arc<Guests>,
     ends: IntGauge,
-    good: IntGauge,
+    up: Seldom,
 }
 
 impl Lock {
@@ -160,7 +161,7 @@ impl Lock {
             shelf,
             shaking: Guests::new(all, per_peer, metrics.handshakes.clone()),
             ends: metrics.certificate_ends_seconds.clone(),
-            good: metrics.up.with_label_values(&["certificate"]),
+            up: metrics.up.clone(),
         };
         lock.show(true);
         Ok(Some(lock))
@@ -235,7 +236,7 @@ impl Lock {
 
     fn show(&self, good: bool) {
         self.ends.set(self.shelf.0.read().unwrap_or_else(PoisonError::into_inner).ends_s);
-        self.good.set(i64::from(good));
+        self.up.set("certificate", i64::from(good));
     }
 
     async fn stamp(&self) -> Stamp {

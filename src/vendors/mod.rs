@@ -51,6 +51,12 @@ impl Named for Vec<(String, Vec<u8>)> {
     }
 }
 
+/// The names of all of them, in their order.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    ALL.iter().map(|vendor| vendor.name()).collect()
+}
+
 /// A request as it stands at the door: its headers, and the body's exact bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {

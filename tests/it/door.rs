@@ -162,7 +162,7 @@ pub(crate) async fn world_of(settings: Settings, rates: VendorKeys) -> World {
         asked: AtomicUsize::new(0),
         records: Mutex::default(),
     });
-    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+    let (metrics, stop) = (Metrics::of(&vendors::names()), CancellationToken::new());
     let served = serve(settings, keys, Arc::clone(&log), metrics.clone(), listener, stop.clone());
     let served = tokio::spawn(async { served.await.expect("a door") });
     World { at, log, metrics, stop, served }
@@ -181,7 +181,7 @@ impl World {
     }
 
     pub(crate) fn errors(&self, kind: &str) -> u64 {
-        self.metrics.errors.with_label_values(&[kind]).get()
+        self.metrics.errors.at([kind]).get()
     }
 
     /// Waits until nothing is in flight any more.

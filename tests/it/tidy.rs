@@ -79,7 +79,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("rustls", &["src/ingress/tls.rs", "src/postgres/"]),
     ("tokio_rustls", &["src/ingress/tls.rs"]),
     ("governor", &["src/ingress/limit.rs"]),
-    ("prometheus", &["src/telemetry/metrics.rs", "src/ingress/"]),
+    ("prometheus", &["src/telemetry/", "src/ingress/"]),
     ("tracing_subscriber", &["src/telemetry/"]),
     ("opentelemetry", &["src/telemetry/"]),
     ("figment", &["src/config.rs"]),
