@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::ingress::{Keys, VendorKeys};
+use crate::ingress::{Keys, Rate, VendorKeys};
 use crate::vendors;
 
 /// Every key with its default and its reason; also the reference that `config docs` prints.
@@ -124,6 +124,12 @@ pub struct Vendor {
     /// What its handshake must name.
     #[serde(default)]
     pub handshake_token: Option<SecretString>,
+    /// How many of its requests are taken in a time.
+    #[serde(default)]
+    pub rate_max: Option<Rate>,
+    /// How many of one peer's.
+    #[serde(default)]
+    pub rate_per_peer_max: Option<Rate>,
 }
 
 /// The whole.
@@ -625,7 +631,12 @@ impl Config {
                     .flatten()
                     .cloned()
                     .collect();
-            let keys = VendorKeys { signing, handshake: vendor.handshake_token.clone() };
+            let keys = VendorKeys {
+                signing,
+                handshake: vendor.handshake_token.clone(),
+                rate_max: vendor.rate_max,
+                rate_per_peer_max: vendor.rate_per_peer_max,
+            };
             (!keys.signing.is_empty()).then(|| (name.clone(), keys))
         });
         let pseudonym = self.secrets.pseudonym_key.clone().unwrap_or_default();
