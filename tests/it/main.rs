@@ -26,4 +26,5 @@ mod schema;
 mod store_laws;
 mod task_table;
 mod tidy;
+mod top;
 mod vendor_laws;
