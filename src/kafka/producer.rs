@@ -18,7 +18,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
-use super::settings::Settings;
+use super::settings::{Names, Settings};
 use super::transactional::native_headers;
 use super::watch::{Watch, broken, code};
 use crate::error::{Error, Kind, Result};
@@ -65,6 +65,7 @@ impl ProducerContext for Acknowledge {
 
 struct Inner {
     settings: Settings,
+    names: Names,
     id: String,
     producer: RwLock<Arc<ThreadedProducer<Acknowledge>>>,
     renewing: AtomicBool,
@@ -81,8 +82,9 @@ impl Sending {
     /// Where the settings are not what the library takes, or a password file cannot be read.
     pub fn start(settings: &Settings, id: &str) -> Result<Self> {
         let producer = RwLock::new(Arc::new(create(settings, id)?));
-        let (settings, id) = (settings.clone(), id.to_owned());
-        Ok(Self(Arc::new(Inner { settings, id, producer, renewing: AtomicBool::new(false) })))
+        let (settings, names, id) = (settings.clone(), settings.names(), id.to_owned());
+        let renewing = AtomicBool::new(false);
+        Ok(Self(Arc::new(Inner { settings, names, id, producer, renewing })))
     }
 
     fn producer(&self) -> Arc<ThreadedProducer<Acknowledge>> {
@@ -151,12 +153,12 @@ impl Sender for Sending {
         let this = self.clone();
         async move {
             let producer = this.producer();
-            let name = this.0.settings.physical(record.topic.name());
             let (answer, answered) = oneshot::channel();
             {
                 let headers = native_headers(&record.headers);
                 let mut message: BaseRecord<'_, [u8], [u8], _> =
-                    BaseRecord::with_opaque_to(&name, Box::new(answer)).headers(headers);
+                    BaseRecord::with_opaque_to(this.0.names.of(record.topic), Box::new(answer))
+                        .headers(headers);
                 message.key = record.key.as_deref();
                 message.payload = record.value.as_deref();
                 if let Err((error, _)) = producer.send(message) {

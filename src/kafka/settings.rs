@@ -148,7 +148,23 @@ pub enum OutOfRange {
     Recover,
 }
 
+/// The names in Kafka of all topics, made once.
+pub(super) struct Names([String; Topic::ALL.len()]);
+
+impl Names {
+    /// That of this one.
+    pub(super) fn of(&self, topic: Topic) -> &str {
+        let at = Topic::ALL.iter().position(|known| *known == topic);
+        at.and_then(|at| self.0.get(at)).map_or("", String::as_str)
+    }
+}
+
 impl Settings {
+    /// The names in Kafka of all topics.
+    pub(super) fn names(&self) -> Names {
+        Names(Topic::ALL.map(|topic| self.physical(topic.name())))
+    }
+
     /// The name in Kafka of a topic, and of anything else that is named after one.
     #[must_use]
     pub fn physical(&self, name: &str) -> String {

@@ -53,6 +53,9 @@ pub enum Merge {
     /// The later content replaces the earlier.
     Replace,
     /// Samples gather by their id; the record is a bucket of one source's samples of one type on one UTC day.
+    ///
+    /// All samples of one record have the content's offsets (a bucket whose samples have two comes as two
+    /// records), so that who keeps a sample knows where its person was.
     Union,
     /// Sample ids that are gone: no bucket of its own, decide looks them up in the buckets of the type.
     Removal,
@@ -135,6 +138,9 @@ pub mod flag {
     /// start and no end; readings stand at the local time as if it were UTC, up to 14 h off, so
     /// that their order and lengths live.
     pub const FLOATING_TIME: &str = "floating_time";
+    /// Its sample id is derived, because the source gives none (UUIDv5 of connection, metric, start and source): a
+    /// later receipt of the same id replaces it in its bucket, where a sample with an id of its own never changes.
+    pub const DERIVED_ID: &str = "derived_id";
 }
 
 /// One measured (or reported) value.
@@ -258,6 +264,28 @@ pub struct NormalisedRecord {
     pub content: Content,
 }
 
+/// A [`NormalisedRecord`] but for its content: what stands before it in the value.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename = "NormalisedRecord")] // the schema is the record's, cut
+#[expect(missing_docs, reason = "the fields of NormalisedRecord")]
+pub struct RecordHead {
+    pub event_id: EventId,
+    pub user_id: User,
+    pub connection_id: ConnectionId,
+    pub vendor: String,
+    pub device_type: String,
+    pub via: String,
+    pub record_type: String,
+    pub record_id: String,
+    pub merge: Merge,
+    pub op: Op,
+    pub version: Option<Micros>,
+    pub received_at: Micros,
+    pub source: Source,
+    pub origin: Origin,
+    pub normaliser: i32,
+}
+
 /// What decide made of a record: the value of the output topics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BiometricEvent {
@@ -299,6 +327,31 @@ pub struct BiometricEvent {
     pub content: Content,
     /// What the rules made of it.
     pub triggers: Vec<Trigger>,
+}
+
+impl RecordHead {
+    /// The record of this head and this content.
+    #[must_use]
+    pub fn with(self, content: Content) -> NormalisedRecord {
+        NormalisedRecord {
+            event_id: self.event_id,
+            user_id: self.user_id,
+            connection_id: self.connection_id,
+            vendor: self.vendor,
+            device_type: self.device_type,
+            via: self.via,
+            record_type: self.record_type,
+            record_id: self.record_id,
+            merge: self.merge,
+            op: self.op,
+            version: self.version,
+            received_at: self.received_at,
+            source: self.source,
+            origin: self.origin,
+            normaliser: self.normaliser,
+            content,
+        }
+    }
 }
 
 impl NormalisedRecord {

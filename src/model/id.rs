@@ -147,10 +147,12 @@ pub fn sample_id(connection: &str, kind: &str, start_us: i64, source: &str, valu
 pub struct ContentHash(pub [u8; 16]);
 
 impl ContentHash {
-    /// The hash of canonical bytes.
+    /// The hash of canonical bytes that stand in these parts, one after another.
     #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        let full = digest::digest(&digest::SHA256, bytes);
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut full = digest::Context::new(&digest::SHA256);
+        parts.iter().for_each(|part| full.update(part));
+        let full = full.finish();
         let mut short = [0; 16];
         for (to, from) in short.iter_mut().zip(full.as_ref()) {
             *to = *from;

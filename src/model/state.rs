@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::connection::Connection;
@@ -11,6 +12,7 @@ use super::event::{BiometricEvent, Merge, Op, Reading, flag};
 use super::id::{ConnectionId, ContentHash, EventId, Place, Source, User};
 use super::outbox::Output;
 use super::time::Micros;
+use super::trigger::Trigger;
 use crate::error::Kind;
 
 // ── decide ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,15 +203,15 @@ impl Shown {
             // A tombstone has no time of its own: it acts on what is shown, by id.
             Op::Delete => event.content.measured_at().unwrap_or(i64::MIN),
         };
-        let json = serde_json::json!({
-            "event_id": event.event_id,
-            "revision": event.revision,
-            "record_type": event.record_type,
-            "device_type": event.device_type,
-            "measured_at": measured_at,
-            "received_at": event.received_at,
-            "readings": shown_readings(event),
-            "triggers": event.triggers,
+        let json = serde_json::to_string(&Document {
+            device_type: &event.device_type,
+            event_id: event.event_id,
+            measured_at,
+            readings: shown_readings(event),
+            received_at: event.received_at,
+            record_type: &event.record_type,
+            revision: event.revision,
+            triggers: &event.triggers,
         });
         Some(Self {
             user: event.user_id.clone(),
@@ -218,9 +220,22 @@ impl Shown {
             revision: event.revision,
             op,
             measured_at,
-            json: json.to_string(),
+            json: json.ok()?, // a number that JSON does not have cannot stand in an event
         })
     }
+}
+
+/// What readers of the cache find.
+#[derive(Serialize)]
+struct Document<'a> {
+    device_type: &'a str,
+    event_id: EventId,
+    measured_at: Micros,
+    readings: &'a [Reading],
+    received_at: Micros,
+    record_type: &'a str,
+    revision: i32,
+    triggers: &'a [Trigger],
 }
 
 /// The most readings that the cache shows of an event: a series member is kept a thousand times over.

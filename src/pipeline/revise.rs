@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use crate::model::event::{NormalisedRecord, Op, Reading};
-use crate::model::id::{ContentHash, Place};
+use crate::model::event::{NormalisedRecord, Op, Reading, RecordHead};
+use crate::model::id::{ContentHash, Place, Source};
 use crate::model::state::{Bucket, Current};
 use crate::model::time::Micros;
 
@@ -18,12 +18,18 @@ pub const VERSION_AHEAD_MAX_US: Micros = 15 * 60 * 1_000_000;
 /// Where a record stands in the order of its id.
 #[must_use]
 pub fn place(record: &NormalisedRecord) -> Place {
-    let latest = record.received_at.saturating_add(VERSION_AHEAD_MAX_US);
-    Place {
-        at_us: record.version.filter(|at| *at <= latest).unwrap_or(record.received_at),
-        source: record.source,
-        normaliser: record.normaliser,
-    }
+    placed(record.version, record.received_at, record.source, record.normaliser)
+}
+
+/// The same of a record of which only the head is read.
+#[must_use]
+pub fn place_of(head: &RecordHead) -> Place {
+    placed(head.version, head.received_at, head.source, head.normaliser)
+}
+
+fn placed(version: Option<Micros>, received_at: Micros, source: Source, normaliser: i32) -> Place {
+    let latest = received_at.saturating_add(VERSION_AHEAD_MAX_US);
+    Place { at_us: version.filter(|at| *at <= latest).unwrap_or(received_at), source, normaliser }
 }
 
 /// What a record is to the revisions of its id.
@@ -112,7 +118,6 @@ pub fn sample_id(reading: &Reading) -> Option<Uuid> {
 mod tests {
     use super::*;
     use crate::model::contract::Topic;
-    use crate::model::id::Source;
 
     fn at(at_us: i64, offset: i64) -> Place {
         let source = Source { topic: Topic::RawWebhooks, partition: 0, offset, index: 0 };

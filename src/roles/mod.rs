@@ -24,19 +24,21 @@ use crate::model::connection::Connection;
 use crate::model::contract::Topic;
 use crate::model::record::Record;
 use crate::model::state::{Known, Outcome, Plan, VendorUser};
-use crate::pipeline::decide::Decide;
-use crate::pipeline::normalise::Normalise;
+use crate::pipeline::decide::{self, Decide};
+use crate::pipeline::normalise::{self, Normalise};
 use crate::stream::{Converter, Processor, Relayed};
 use crate::telemetry::health::{self, Readiness};
 use crate::telemetry::metrics::Metrics;
 
 impl Processor for Decide {
-    fn plan(&self, batch: &[Record]) -> Plan {
+    type Read = decide::Read;
+
+    fn plan(&self, batch: &[Record]) -> (Plan, decide::Read) {
         self.plan(batch)
     }
 
-    fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome> {
-        self.decide(batch, known)
+    fn decide(&self, batch: &[Record], read: decide::Read, known: Known) -> Result<Outcome> {
+        self.decide(batch, read, known)
     }
 
     fn give_up(&self, record: &Record) -> Outcome {
@@ -45,16 +47,24 @@ impl Processor for Decide {
 }
 
 impl Converter for Normalise {
+    type Read = normalise::Read;
+
     fn vendor(&self, record: &Record) -> &'static str {
         self.vendor(record)
     }
 
-    fn users(&self, batch: &[Record]) -> Vec<VendorUser> {
-        self.users(batch)
+    fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, normalise::Read) {
+        self.read(batch)
     }
 
-    fn convert(&self, batch: &[Record], connections: Vec<Connection>, now_us: i64) -> Relayed {
-        let (notes, records) = self.convert(batch, connections, now_us);
+    fn convert(
+        &self,
+        batch: &[Record],
+        read: normalise::Read,
+        connections: Vec<Connection>,
+        now_us: i64,
+    ) -> Relayed {
+        let (notes, records) = self.convert(batch, read, connections, now_us);
         Relayed { notes, records }
     }
 

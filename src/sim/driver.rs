@@ -298,7 +298,7 @@ impl Driver {
             .with(header::RECEIVED_AT, text(received_at.to_string()))
             .with(header::SIGNATURE, text("verified"));
         for (name, value) in kept {
-            headers.push(*name, text(*value));
+            headers.push((*name).to_owned(), text(*value));
         }
         self.write(Topic::RawWebhooks, 0, Some(text(vendor)), headers, body);
     }

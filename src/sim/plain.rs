@@ -69,12 +69,14 @@ fn decision(input: &Record, record: Option<&NormalisedRecord>, verdict: Verdict)
 }
 
 impl Processor for Plain {
-    fn plan(&self, batch: &[Record]) -> Plan {
+    type Read = ();
+
+    fn plan(&self, batch: &[Record]) -> (Plan, ()) {
         let events = batch.iter().filter_map(read).map(|record| record.event_id).collect();
-        Plan { events, ..Plan::default() }
+        (Plan { events, ..Plan::default() }, ())
     }
 
-    fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome> {
+    fn decide(&self, batch: &[Record], (): (), known: Known) -> Result<Outcome> {
         let mut known = known.revisions;
         let mut outcome = Outcome::default();
         for input in batch {
@@ -90,7 +92,7 @@ impl Processor for Plain {
             let at_us = record.version.unwrap_or(record.received_at);
             let place = Place { at_us, source: record.source, normaliser: record.normaliser };
             let said = serde_json::to_vec(&(record.op, &record.content)).unwrap_or_default();
-            let hash = ContentHash::of(&said);
+            let hash = ContentHash::of(&[&said]);
             let verdict = match known.get(&id).copied() {
                 Some(now) if now.hash == hash => {
                     if place > now.place {

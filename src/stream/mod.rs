@@ -292,13 +292,15 @@ pub trait Clock {
 
 /// Decide, as the engine is given it: pure, and the engine knows nothing of what it decides.
 pub trait Processor {
-    /// Batch → what must be known.
-    fn plan(&self, batch: &[Record]) -> Plan;
-    /// Batch and what is known → what is to be stored, sent and shown.
+    /// A batch as far as it is read to be planned, so that nothing is read twice.
+    type Read: Default;
+    /// Batch → what must be known, and what was read.
+    fn plan(&self, batch: &[Record]) -> (Plan, Self::Read);
+    /// Batch, what was read of it, and what is known → what is to be stored, sent and shown.
     ///
     /// # Errors
     /// An `internal_error`: a state that must not be.
-    fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome>;
+    fn decide(&self, batch: &[Record], read: Self::Read, known: Known) -> Result<Outcome>;
     /// A record that is given up untried.
     fn give_up(&self, record: &Record) -> Outcome;
 }
@@ -314,12 +316,20 @@ pub struct Relayed {
 
 /// Normalise, as the engine is given it. Times of dead letters (`now_us`) come in from the caller's clock.
 pub trait Converter {
+    /// A batch as its vendors' files read it, so that nothing is read twice.
+    type Read;
     /// Under which vendor's name a record is counted: a closed set.
     fn vendor(&self, record: &Record) -> &'static str;
-    /// Batch → the vendor users whose connections must be known.
-    fn users(&self, batch: &[Record]) -> Vec<VendorUser>;
-    /// Batch and connections → what is written and sent.
-    fn convert(&self, batch: &[Record], connections: Vec<Connection>, now_us: i64) -> Relayed;
+    /// Batch → the vendor users whose connections must be known, and what was read.
+    fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, Self::Read);
+    /// Batch, what was read of it, and connections → what is written and sent.
+    fn convert(
+        &self,
+        batch: &[Record],
+        read: Self::Read,
+        connections: Vec<Connection>,
+        now_us: i64,
+    ) -> Relayed;
     /// One raw record again, only its items at these indexes, by the connections of now.
     fn again(
         &self,

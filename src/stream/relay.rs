@@ -298,14 +298,14 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
     /// Does what is left of the pending batch.
     async fn batch(&mut self) -> Result<()> {
         if !self.pending.sent {
-            let users = self.converter.users(&self.pending.records);
+            let (users, read) = self.converter.read(&self.pending.records);
             let connections = if users.is_empty() {
                 Vec::new()
             } else {
                 self.register.connections(&users).await?
             };
             let now_us = self.clock.now_us();
-            let made = self.converter.convert(&self.pending.records, connections, now_us);
+            let made = self.converter.convert(&self.pending.records, read, connections, now_us);
             self.put(made).await?;
             self.pending.sent = true;
         }

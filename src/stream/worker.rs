@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::model::outbox::Output;
 use crate::model::record::OutRecord;
-use crate::model::state::{Outcome, Plan, Verdict};
+use crate::model::state::{Outcome, Verdict};
 use crate::telemetry::metrics::Metrics;
 
 /// How a worker behaves in time. The bounds of a batch are the protocol's; smaller ones are for tests.
@@ -510,8 +510,8 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
                 .map(|record| self.processor.give_up(record)),
             Err(decided) => return decided,
         };
-        let plan = match untried {
-            Some(_) => Plan::default(), // what is given up is not looked at either
+        let (plan, read) = match untried {
+            Some(_) => Default::default(), // what is given up is not looked at either
             None => self.processor.plan(batch.records()),
         };
         let (progress, known) = match self.store.load(topic, partitions, &plan).await {
@@ -536,7 +536,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         self.time("load", started, loaded);
         let decided = match untried {
             Some(outcome) => Ok(outcome),
-            None => self.processor.decide(batch.records(), known),
+            None => self.processor.decide(batch.records(), read, known),
         };
         self.time("decide", loaded, self.clock.elapsed());
         match decided {

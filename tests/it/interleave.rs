@@ -617,17 +617,19 @@ impl Dialect for Deadly {
 }
 
 impl Processor for Deadly {
-    fn plan(&self, batch: &[Record]) -> Plan {
+    type Read = ();
+
+    fn plan(&self, batch: &[Record]) -> (Plan, ()) {
         Plain.plan(batch)
     }
 
-    fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome> {
+    fn decide(&self, batch: &[Record], (): (), known: Known) -> Result<Outcome> {
         let records = batch.iter().filter_map(|record| Plain.read(record.value.as_deref()?));
         if records.into_iter().any(|record| record.content.state == "deadly") {
             self.died.set(true);
             return Err(Error::internal("decide a deadly record"));
         }
-        Plain.decide(batch, known)
+        Plain.decide(batch, (), known)
     }
 
     fn give_up(&self, record: &Record) -> Outcome {

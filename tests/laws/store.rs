@@ -89,7 +89,7 @@ pub(crate) fn revision(event: EventId, revision: i32) -> Revision {
         revision,
         place: place(i64::from(revision) * 100),
         op: Op::Upsert,
-        hash: ContentHash::of(&revision.to_be_bytes()),
+        hash: ContentHash::of(&[&revision.to_be_bytes()]),
         user: user("user-1"),
         device_type: "oura".into(),
         measured_at: Some(1_000),
@@ -317,7 +317,7 @@ pub(crate) async fn a_second_writer_is_heard(world: &impl Stores) {
     assert_eq!(applied(&mut one, 0, &first).await, Applied::Committed);
     let fenced = other.fence(TOPIC, 1).await.expect("a fence");
     let second = Revision {
-        hash: ContentHash::of(b"other"),
+        hash: ContentHash::of(&[b"other"]),
         event: Bytes::from_static(b"other"),
         ..revision(event_id(1), 1)
     };

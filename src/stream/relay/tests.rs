@@ -228,16 +228,18 @@ impl Clock for Shared {
 
 /// A record says `user`, `note` or nothing; each becomes one record of the same coordinates.
 impl Converter for Shared {
+    type Read = ();
+
     fn vendor(&self, _: &Record) -> &'static str {
         "test"
     }
 
-    fn users(&self, batch: &[Record]) -> Vec<VendorUser> {
+    fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, ()) {
         let named = batch.iter().any(|record| record.value.as_deref() == Some(b"user"));
-        named.then(|| ("test".into(), "u".into())).into_iter().collect()
+        (named.then(|| ("test".into(), "u".into())).into_iter().collect(), ())
     }
 
-    fn convert(&self, batch: &[Record], _: Vec<Connection>, _: i64) -> Relayed {
+    fn convert(&self, batch: &[Record], (): (), _: Vec<Connection>, _: i64) -> Relayed {
         let noted = batch.iter().filter(|record| record.value.as_deref() == Some(b"note"));
         let verdict = |record: &Record| RawVerdict {
             source: record.source(0),

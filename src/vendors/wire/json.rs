@@ -149,13 +149,29 @@ impl<'de> Visitor<'de> for Level {
             let value = members.next_value_seed(Level(level))?;
             object.push((key, value));
         }
-        let mut keys: Vec<&str> = object.iter().map(|(key, _)| key.as_ref()).collect();
-        keys.sort_unstable();
-        if keys.windows(2).any(|pair| pair.first() == pair.last()) {
+        if has_twice(&object) {
             return Err(A::Error::custom(TWICE));
         }
         Ok(Json::Object(object))
     }
+}
+
+/// Whether a key stands twice. Few keys are compared with each other; many are sorted first, or a hostile object would
+/// cost its square.
+fn has_twice(object: &[(Cow<'_, str>, Json<'_>)]) -> bool {
+    if object.len() <= 16 {
+        let mut rest = object;
+        while let Some(((key, _), behind)) = rest.split_first() {
+            if behind.iter().any(|(other, _)| other == key) {
+                return true;
+            }
+            rest = behind;
+        }
+        return false;
+    }
+    let mut keys: Vec<&str> = object.iter().map(|(key, _)| key.as_ref()).collect();
+    keys.sort_unstable();
+    keys.windows(2).any(|pair| pair.first() == pair.last())
 }
 
 impl Json<'_> {
