@@ -27,4 +27,5 @@ mod store_laws;
 mod task_table;
 mod tidy;
 mod top;
+mod turns;
 mod vendor_laws;
