@@ -52,6 +52,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Print the topology: sub-topologies, their inputs, steps, stores and outputs.
     Describe,
+    /// Print every metric: name, type, unit, labels with their values, and what it says. Needs no infrastructure.
+    Metrics(Output),
     /// Turn one payload into canonical records, as JSON lines, or into its reject. Needs no infrastructure.
     Normalise(Normalise),
     /// Run ingress and pipeline over a world in memory: a first look, nothing installed, nothing kept.

@@ -83,9 +83,8 @@ impl<S: Sender> Door<S> {
             Ok(served) => self.serve(&head, body, served, guest, now).await,
             Err(refusal) => self.refused_unread(refusal, &body),
         };
-        let requests = &self.metrics.requests;
-        requests.with_label_values(&[name, answer.status().as_str()]).inc();
-        self.metrics.request_seconds.with_label_values(&[name]).observe(watch.seconds());
+        self.metrics.requests.at([name, answer.status().as_str()]).inc();
+        self.metrics.request_seconds.at([name]).observe(watch.seconds());
         answer
     }
 
@@ -230,7 +229,8 @@ impl<S: Sender> Door<S> {
     }
 
     fn refused(&self, refusal: Refusal) -> Answer {
-        self.metrics.errors.with_label_values(&[refusal.kind().name()]).inc();
+        self.metrics.failures.at(["ingress", refusal.kind().name()]).inc();
+        self.metrics.errors.at([refusal.kind().name()]).inc();
         tracing::debug!(kind = refusal.kind().name(), "refused");
         refusal.answer(self.settings.retry_after_s)
     }

@@ -2,7 +2,7 @@
 //!
 //! A body says no more than its status does, in the same bytes for everybody: who tries signatures
 //! must not learn whether the key or the clock was wrong. What we know more precisely stands in
-//! `errors_total`.
+//! `webhook_events_failed_total`.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};

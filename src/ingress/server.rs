@@ -180,8 +180,9 @@ fn count(error: &hyper::Error, metrics: &Metrics) {
     } else {
         return;
     };
-    metrics.requests.with_label_values(&["unknown", status]).inc();
-    metrics.errors.with_label_values(&[Kind::RequestRefused.name()]).inc();
+    metrics.requests.at(["unknown", status]).inc();
+    metrics.failures.at(["ingress", Kind::RequestRefused.name()]).inc();
+    metrics.errors.at([Kind::RequestRefused.name()]).inc();
 }
 
 #[cfg(test)]

@@ -406,6 +406,10 @@ impl Log for Member {
         member::end(&*self.shared.consumer()?, &self.shared.name, partition)
     }
 
+    fn oldest_ms(&self, partition: i32) -> Option<i64> {
+        self.shared.handover().oldest_ms(partition)
+    }
+
     async fn seek(&mut self, partition: i32, from: i64) -> Result<()> {
         if !self.shared.handover().seek(partition, from) {
             return Err(Error::new(Kind::BrokerUnavailable, "seek", "NotOwned"));

@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::connection::Connection;
 use super::contract::Topic;
-use super::event::{BiometricEvent, Merge, Op, Reading, flag};
+use super::event::{BiometricEvent, Merge, Op, Origin, Reading, flag};
 use super::id::{ConnectionId, ContentHash, EventId, Place, Source, User};
+use super::metric;
 use super::outbox::Output;
 use super::time::Micros;
 use super::trigger::Trigger;
@@ -165,8 +166,55 @@ pub struct Outcome {
     pub outbox: BTreeMap<i32, Vec<Output>>,
     /// What the cache is to show, in order.
     pub shown: Vec<Shown>,
-    /// Vendor and receipt time of what is published live, for the latency metric alone.
-    pub receipts: Vec<(String, Micros)>,
+    /// What is only counted.
+    pub facts: Facts,
+}
+
+/// What of a batch is counted and neither stored nor sent: only of live events, a replay's latency and values say
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// One for each event.
+    pub receipts: Vec<Receipt>,
+    /// Type and severity of each trigger that somebody is to act on.
+    pub triggers: Vec<(String, String)>,
+    /// Metric and value of plausible readings of nights and days ([`metric::COUNTED`]).
+    pub values: Vec<(&'static str, f64)>,
+}
+
+/// How an event came, for latencies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who sent it.
+    pub vendor: String,
+    /// When the door had it, µs.
+    pub received_at: Micros,
+    /// How old what it measures was by then, µs; absent where it has no time.
+    pub late_us: Option<Micros>,
+}
+
+impl Facts {
+    /// Takes in an event that is published.
+    pub fn add(&mut self, event: &BiometricEvent) {
+        if event.origin != Origin::Live {
+            return;
+        }
+        self.receipts.push(Receipt {
+            vendor: event.vendor.clone(),
+            received_at: event.received_at,
+            late_us: event.freshness_us,
+        });
+        let acting = event.triggers.iter().filter(|trigger| !trigger.muted);
+        self.triggers.extend(acting.map(|one| (one.action.clone(), one.severity.clone())));
+        // Samples come by the thousand; what is said of a night or a day is what v0 looked at.
+        if event.merge == Merge::Replace {
+            let counted = event.content.readings.iter().filter_map(|reading| {
+                let name = metric::counted(&reading.metric)?;
+                Some((name, reading.value.filter(|_| reading.is_plausible())?))
+            });
+            self.values.extend(counted);
+        }
+    }
 }
 
 /// What the cache shows of an event.

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::kafka::admin;
 use crate::kafka::producer::Sending;
 use crate::telemetry::metrics::Metrics;
+use crate::vendors;
 
 /// Runs both until `stop`; the door closes first, then the workers finish.
 ///
@@ -18,7 +19,7 @@ use crate::telemetry::metrics::Metrics;
 /// What is missing, with what to run; or that a worker ended by itself.
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     let keys = ingress::keys(config)?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::of(&vendors::names());
     let production = config.profile == Profile::Production;
     let sender = Sending::start(&config.kafka, "ingress")?;
     let (ended, started) = (CancellationToken::new(), Arc::default());

@@ -19,6 +19,7 @@ use crate::stream::Sender as _;
 use crate::stream::clock::Stopwatch;
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::Metrics;
+use crate::vendors;
 
 /// What the door needs of Kafka.
 pub const TOPICS: [Topic; 1] = [Topic::RawWebhooks];
@@ -29,7 +30,7 @@ pub const TOPICS: [Topic; 1] = [Topic::RawWebhooks];
 /// What is missing, with what to run; nothing after the door is open.
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     let keys = keys(config)?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::of(&vendors::names());
     let production = config.profile == crate::config::Profile::Production;
     let sender = Sending::start(&config.kafka, "ingress")?;
     let ended = CancellationToken::new();

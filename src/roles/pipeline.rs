@@ -33,6 +33,7 @@ use crate::stream::relay::{self, Relay};
 use crate::stream::worker::{self, Stop, Worker};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::Metrics;
+use crate::vendors;
 
 /// What the pipeline needs of Kafka.
 pub const TOPICS: [Topic; 5] = [
@@ -54,7 +55,7 @@ const LEAVE: Duration = Duration::from_secs(8);
 /// # Errors
 /// What is missing, with what to run; or that a worker ended by itself.
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
-    let metrics = Metrics::new();
+    let metrics = Metrics::of(&vendors::names());
     let (ended, started) = (CancellationToken::new(), Arc::default());
     let readiness = Readiness::new(stop.clone(), probe_deadline(config));
     let readiness = probes(config, readiness, Arc::clone(&started));
@@ -189,7 +190,7 @@ async fn decide(
         batch_records_max: config.pipeline.batch_records_max,
         ..worker::Settings::default()
     };
-    let cache = RedisCache::open(&config.redis, RealClock::new()).await?;
+    let cache = RedisCache::open(&config.redis, RealClock::new(), metrics.clone()).await?;
     let (clock, decide) = (RealClock::new(), Decide::new(codec));
     let mut worker = Worker::new(log, publisher, store, cache, clock, decide, settings, metrics);
     worker.run(&stop).await;

@@ -12,6 +12,7 @@ pub mod commit;
 pub mod planted;
 pub mod recover;
 pub mod relay;
+mod tally;
 pub mod task;
 pub mod worker;
 
@@ -110,6 +111,11 @@ pub trait Log {
     /// The end of the partition as the last fetch from it said, without asking anybody: for the lag, not for
     /// decisions.
     fn end(&self, partition: i32) -> Option<i64>;
+    /// When the oldest record of the partition that was fetched and not taken was written, ms since the epoch: for
+    /// the lag, not for decisions. Nothing where none waits, or where nothing is fetched ahead.
+    fn oldest_ms(&self, _partition: i32) -> Option<i64> {
+        None
+    }
     /// Commits offsets outside of a transaction (normalise).
     async fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<()>;
     /// Nothing with this term is under way any more: the revoke of it may return.

@@ -34,6 +34,12 @@ pub fn find(name: &str) -> Option<&'static dyn Vendor> {
     ALL.iter().copied().find(|vendor| vendor.name() == name)
 }
 
+/// The names of all of them, in their order.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    ALL.iter().map(|vendor| vendor.name()).collect()
+}
+
 /// A request as it stands at the door: headers in lower case, the body's exact bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {

@@ -401,7 +401,8 @@ fn try_gives_one_json_object() {
 fn the_runbook_knows_every_name() {
     let runbook = include_str!("../../helm/README.md");
     let metrics = include_str!("../golden/metrics.txt");
-    let metrics = metrics.lines().filter_map(|line| line.split(' ').next());
+    let rows = metrics.lines().take_while(|line| !line.is_empty());
+    let metrics = rows.filter_map(|line| line.split([' ', '{']).next());
     let kinds = Kind::ALL.iter().map(|kind| kind.name());
     let stops = [Why::OutsideLog, Why::Impossible, Why::SecondWriter, Why::NotOurs];
     for name in metrics.chain(kinds).chain(stops.iter().map(|why| why.text())) {

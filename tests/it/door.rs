@@ -130,7 +130,7 @@ pub(crate) async fn world(settings: Settings) -> World {
         asked: AtomicUsize::new(0),
         records: Mutex::default(),
     });
-    let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+    let (metrics, stop) = (Metrics::of(&vendors::names()), CancellationToken::new());
     let served = tokio::spawn(serve(
         settings,
         keys,
@@ -155,7 +155,7 @@ impl World {
     }
 
     pub(crate) fn errors(&self, kind: &str) -> u64 {
-        self.metrics.errors.with_label_values(&[kind]).get()
+        self.metrics.errors.at([kind]).get()
     }
 
     /// Waits until nothing is in flight any more.

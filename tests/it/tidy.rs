@@ -76,7 +76,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("deadpool_postgres", &["src/postgres/"]),
     ("tokio_postgres_rustls", &["src/postgres/"]),
     ("fred", &["src/redis/"]),
-    ("prometheus", &["src/telemetry/metrics.rs", "src/ingress/admit.rs"]),
+    ("prometheus", &["src/telemetry/", "src/ingress/admit.rs"]),
     ("tracing_subscriber", &["src/telemetry/"]),
     ("opentelemetry", &["src/telemetry/"]),
     ("figment", &["src/config.rs"]),

@@ -27,7 +27,7 @@ impl Process {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let at = listener.local_addr().expect("an address");
-        let (metrics, stop) = (Metrics::new(), CancellationToken::new());
+        let (metrics, stop) = (Metrics::of(&["terra"]), CancellationToken::new());
         let kafka = Arc::new(AtomicBool::new(true));
         let up = Arc::clone(&kafka);
         let probe = move || -> Probed { Box::pin(std::future::ready(up.load(Ordering::Acquire))) };
@@ -45,8 +45,8 @@ impl Process {
         let (metrics, stop) = (self.metrics.clone(), self.stop.clone());
         tokio::spawn(async move {
             while !stop.is_cancelled() {
-                metrics.requests.with_label_values(&["terra", "200"]).inc();
-                metrics.request_seconds.with_label_values(&["terra"]).observe(0.003);
+                metrics.requests.at(["terra", "200"]).inc();
+                metrics.request_seconds.at(["terra"]).observe(0.003);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
@@ -74,7 +74,7 @@ async fn top(arguments: &[&str]) -> Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn once_says_what_a_process_does() {
     let process = Process::start().await;
-    process.metrics.requests.with_label_values(&["terra", "200"]).inc_by(1_000);
+    process.metrics.requests.at(["terra", "200"]).inc_by(1_000);
     process.metrics.permits.set(64);
     process.work();
     let output = top(&["--once", "--json", "--url", &process.url()]).await;

@@ -128,11 +128,10 @@ mod tests {
     use super::*;
 
     fn page(terra: u64, oura: Option<u64>, quick: u64, slow: u64) -> Page {
-        let oura = oura.map(|oura| {
-            format!("bridge_requests_total{{status=\"200\",vendor=\"oura\"}} {oura}\n")
-        });
+        let oura = oura
+            .map(|oura| format!("webhook_events_total{{status=\"200\",vendor=\"oura\"}} {oura}\n"));
         let text = format!(
-            "bridge_requests_total{{status=\"200\",vendor=\"terra\"}} {terra}\n{}\
+            "webhook_events_total{{status=\"200\",vendor=\"terra\"}} {terra}\n{}\
              bridge_batch_seconds_bucket{{part=\"load\",le=\"0.001\"}} {quick}\n\
              bridge_batch_seconds_bucket{{part=\"load\",le=\"+Inf\"}} {}\n",
             oura.unwrap_or_default(),

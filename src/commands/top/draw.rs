@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::figures::{Count, Figures, Process, Span};
+use super::figures::{Count, Figures, Flow, LATENCIES, Latency, Process, Span};
 use super::seen::State;
 
 /// The narrowest picture.
@@ -16,6 +16,9 @@ const WIDTH_OF_SUMS: usize = 113;
 const ROWS_MAX: usize = 12;
 /// Between two blocks, columns.
 const GAP: usize = 2;
+/// How wide the blocks on the left and on the right of a narrow picture are.
+const LEFT: usize = 36;
+const RIGHT: usize = WIDTH_MIN - GAP - LEFT;
 
 /// How a row is to catch the eye.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +110,9 @@ pub fn blocks(figures: &Figures, every_s: u64, width: usize) -> Vec<Block> {
         head(figures, every_s, width),
         flow(figures, width),
         ends(figures),
-        latencies(figures),
         stands(figures),
         errors(figures),
+        latencies(figures),
     ]
 }
 
@@ -129,13 +132,15 @@ pub(super) const fn is_plain(found: char) -> bool {
     matches!(found, ' '..='~' | '·' | '→' | '…' | '–')
 }
 
-/// A rate or a latency in few characters.
+/// A number in at most five characters.
 fn short(value: f64) -> String {
     match value {
         _ if value < 100.0 => format!("{value:.1}"),
         _ if value < 10_000.0 => format!("{value:.0}"),
-        _ if value < 1e6 => format!("{:.1}k", value / 1e3),
-        _ if value < 1e9 => format!("{:.1}M", value / 1e6),
+        _ if value < 100_000.0 => format!("{:.1}k", value / 1e3),
+        _ if value < 1e6 => format!("{:.0}k", value / 1e3),
+        _ if value < 1e8 => format!("{:.1}M", value / 1e6),
+        _ if value < 1e9 => format!("{:.0}M", value / 1e6),
         _ => "many".to_owned(),
     }
 }
@@ -145,7 +150,7 @@ fn rate(count: Count) -> String {
 }
 
 fn sum(count: u64) -> String {
-    if count < 10_000_000_000 { count.to_string() } else { "many".to_owned() }
+    if count < 1_000_000_000 { count.to_string() } else { "many".to_owned() }
 }
 
 /// The time of day of a moment of ours.
@@ -211,7 +216,7 @@ fn flow(figures: &Figures, width: usize) -> Block {
     if let Ok(titles) = <[String; 9]>::try_from(titles) {
         rows.push(Row::title(row(if sums { "/s, then in all" } else { "per second" }, titles)));
     }
-    let shown = |name: &str, flow: super::figures::Flow| {
+    let shown = |name: &str, flow: Flow| {
         let cells = [
             rate(flow.requests),
             rate(flow.accepted),
@@ -225,7 +230,7 @@ fn flow(figures: &Figures, width: usize) -> Block {
         ];
         Row::alarm_if(is_under_way(flow.unavailable), row(name, cells))
     };
-    let moved = |flow: &super::figures::Flow| {
+    let moved = |flow: &Flow| {
         [flow.requests, flow.records, flow.events].iter().any(|count| count.in_all > 0)
     };
     let vendors = figures.flow.iter().filter(|(_, flow)| moved(flow)).take(ROWS_MAX);
@@ -234,9 +239,9 @@ fn flow(figures: &Figures, width: usize) -> Block {
     Block { width, rows }
 }
 
-/// Name, rate and sum.
-fn counted(name: &str, width: usize, per_s: &str, in_all: &str) -> String {
-    format!("{} {per_s:>8} {in_all:>10}", fit(name, width))
+/// Name, rate and sum, as wide as a block on the left.
+fn counted(name: &str, per_s: &str, in_all: &str) -> String {
+    format!("{} {per_s:>5} {in_all:>9}", fit(name, LEFT - 16))
 }
 
 /// The ends that are shown first, in this order.
@@ -244,10 +249,9 @@ const ENDS: [&str; 7] =
     ["published", "duplicate", "superseded", "ignored", "held", "dead_lettered", "normalised"];
 
 fn ends(figures: &Figures) -> Block {
-    const NAME: usize = 16;
-    let mut rows = vec![Row::title(counted("records ended", NAME, "/s", "in all"))];
-    let mut ends =
-        figures.ends().into_iter().filter(|(_, count)| count.in_all > 0).collect::<Vec<_>>();
+    let mut rows = vec![Row::title(counted("records ended", "/s", "in all"))];
+    let ends = figures.ends().into_iter().filter(|(_, count)| count.in_all > 0);
+    let mut ends: Vec<(&str, Count)> = ends.collect();
     ends.sort_by_key(|(end, _)| ENDS.iter().position(|first| first == end).unwrap_or(ENDS.len()));
     for (end, count) in ends.into_iter().take(ROWS_MAX) {
         let name = match end {
@@ -255,9 +259,9 @@ fn ends(figures: &Figures) -> Block {
             _ => end.replace('_', " "),
         };
         let alarm = end == "dead_lettered" && is_under_way(count);
-        rows.push(Row::alarm_if(alarm, counted(&name, NAME, &rate(count), &sum(count.in_all))));
+        rows.push(Row::alarm_if(alarm, counted(&name, &rate(count), &sum(count.in_all))));
     }
-    Block { width: NAME + 20, rows }
+    Block { width: LEFT, rows }
 }
 
 /// Whether it happened in the last interval.
@@ -265,62 +269,73 @@ fn is_under_way(count: Count) -> bool {
     count.per_s.is_some_and(|per_s| per_s > 0.0)
 }
 
-fn latencies(figures: &Figures) -> Block {
-    const NAME: usize = 10;
-    let row = |name: &str, cells: [&str; 4]| {
-        let [a, b, c, d] = cells;
-        format!("{} {a:>7} {b:>7} {c:>7} {d:>7}", fit(name, NAME))
-    };
-    let mut rows = vec![Row::title(row("took, ms", ["p50", "p99", "all p50", "all p99"]))];
-    let ms = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), short);
-    let p99 =
-        |span: &Span| format!("{}{}", if span.p99_is_above { ">" } else { "" }, ms(span.p99_ms));
-    for name in super::figures::LATENCIES {
-        let Some(took) = figures.latencies.get(name) else { continue };
-        let (last, in_all) = (took.last, took.in_all);
-        let cells = [ms(last.p50_ms), p99(&last), ms(in_all.p50_ms), p99(&in_all)];
-        let name = if name == "receipt_to_commit" { "to commit" } else { name };
-        rows.push(Row::plain(row(name, cells.each_ref().map(String::as_str))));
-    }
-    Block { width: NAME + 32, rows }
-}
-
-/// What stands at this moment: what is behind, and what of the door is in use.
+/// What stands at this moment: what is behind, where partitions stand, and what of the door is in use.
 fn stands(figures: &Figures) -> Block {
-    const WIDTH: usize = 36;
-    let row = |name: &str, value: String| {
-        format!("{} {value:>width$}", fit(name, 16), width = WIDTH - 17)
+    const NAME: usize = 18;
+    let row = |name: &str, value: &str| {
+        format!("{} {value:>width$}", fit(name, NAME), width = RIGHT - NAME - 1)
     };
-    let mut rows = vec![Row::title("behind, and in use")];
+    let mut rows = vec![Row::title(row("now", ""))];
     for (stage, lag) in figures.lag.iter().take(ROWS_MAX) {
-        rows.push(Row::plain(row(stage, format!("{} records", sum(lag.records)))));
+        let lag = format!("{} records {:>5} s", sum(lag.records), short(lag.seconds));
+        rows.push(Row::plain(row(&format!("{stage} behind"), &lag)));
+    }
+    for (stage, states) in figures.partitions.iter().take(ROWS_MAX) {
+        let some = states.iter().rev().filter(|(_, count)| **count > 0).take(ROWS_MAX);
+        let some: Vec<String> =
+            some.map(|(state, count)| format!("{} {state}", sum(*count))).collect();
+        let stopped = states.get("stopped").is_some_and(|count| *count > 0);
+        let text = format!("{stage}: {}", some.join(", "));
+        rows.extend((!some.is_empty()).then(|| Row::alarm_if(stopped, text)));
     }
     if let Some(permits) = figures.permits {
-        let used = format!("{} of {}", permits.used, permits.all);
-        rows.push(Row::plain(row("permits", used)));
-        let waits =
-            Row::alarm_if(permits.waiting > 0, row("waiting for one", sum(permits.waiting)));
-        rows.push(waits);
-        rows.push(Row::plain(row("connections", sum(permits.connections))));
-        rows.push(Row::plain(row("bytes in flight", sum(permits.body_bytes))));
+        let used = format!("{} of {}", sum(permits.used), sum(permits.all));
+        rows.push(Row::plain(row("permits in use", &used)));
+        let waiting = row("waiting for one", &sum(permits.waiting));
+        rows.push(Row::alarm_if(permits.waiting > 0, waiting));
+        let door = format!("{}, {}", sum(permits.connections), sum(permits.body_bytes));
+        rows.push(Row::plain(row("connections, bytes", &door)));
     }
-    Block { width: WIDTH, rows }
+    Block { width: RIGHT, rows }
 }
 
 fn errors(figures: &Figures) -> Block {
-    const NAME: usize = 22;
-    let row = |name: &str, count: Count| counted(name, NAME, &rate(count), &sum(count.in_all));
-    let title = counted("errors, recoveries", NAME, "/s", "in all");
-    let mut rows = vec![Row::title(title)];
-    let seen = |counts: &(&String, &Count)| counts.1.in_all > 0;
-    for (kind, count) in figures.errors.iter().filter(seen).take(ROWS_MAX) {
-        rows.push(Row::alarm_if(is_under_way(*count), row(kind, *count)));
+    let row = |name: &str, count: Count| counted(name, &rate(count), &sum(count.in_all));
+    let mut rows = vec![Row::title(counted("errors, recoveries", "/s", "in all"))];
+    let mut put = |kind: &str, counts: &BTreeMap<String, Count>, alarms: bool| {
+        for (name, count) in counts.iter().filter(|(_, count)| count.in_all > 0).take(ROWS_MAX) {
+            let alarm = alarms && is_under_way(*count);
+            rows.push(Row::alarm_if(alarm, row(&format!("{kind}{name}"), *count)));
+        }
+    };
+    put("", &figures.errors, true);
+    put("rebalance ", &figures.rebalances, false);
+    put("recovery ", &figures.recoveries, false);
+    put("breaker ", &figures.breaker_openings, true);
+    if figures.producer_rebuilds.in_all > 0 {
+        rows.push(Row::plain(row("producer rebuilt", figures.producer_rebuilds)));
     }
-    for (cause, count) in figures.recoveries.iter().filter(seen).take(ROWS_MAX) {
-        rows.push(Row::plain(row(&format!("recovered: {cause}"), *count)));
+    Block { width: LEFT, rows }
+}
+
+fn latencies(figures: &Figures) -> Block {
+    const NAME: usize = 14;
+    let row = |name: &str, cells: [&str; 4]| {
+        let [a, b, c, d] = cells;
+        format!("{} {a:>6} {b:>6} {c:>6} {d:>6}", fit(name, NAME))
+    };
+    let mut rows = vec![Row::title(row("took, ms", ["p50", "p99", "all 50", "all 99"]))];
+    let ms = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), short);
+    let p99 =
+        |span: &Span| format!("{}{}", if span.p99_is_above { ">" } else { "" }, ms(span.p99_ms));
+    for name in LATENCIES {
+        let took = figures.latencies.get(name).filter(|took| took.in_all.count > 0);
+        let Some(Latency { last, in_all }) = took else { continue };
+        let cells = [ms(last.p50_ms), p99(last), ms(in_all.p50_ms), p99(in_all)];
+        let name = if name == "receipt_to_commit" { "receipt→commit" } else { name };
+        rows.push(Row::plain(row(name, cells.each_ref().map(String::as_str))));
     }
-    rows.push(Row::plain(row("producers rebuilt", figures.producer_rebuilds)));
-    Block { width: NAME + 20, rows }
+    Block { width: RIGHT, rows }
 }
 
 /// The figures as one line of `name=value`, always the same names in the same order: for a log, `grep` and `awk`.
@@ -347,6 +362,7 @@ pub fn line(figures: &Figures) -> String {
     for stage in ["normalise", "decide"] {
         let behind = figures.lag.get(stage).map(|lag| lag.records.to_string());
         put(&format!("lag_{stage}"), behind.unwrap_or_else(|| "-".to_owned()));
+        put(&format!("lag_{stage}_s"), number(figures.lag.get(stage).map(|lag| lag.seconds)));
     }
     for (short, name) in [("request", "request"), ("commit", "receipt_to_commit")] {
         let last = figures.latencies.get(name).map(|took| took.last).unwrap_or_default();
@@ -356,6 +372,10 @@ pub fn line(figures: &Figures) -> String {
     let permits = figures.permits.map(|permits| (permits.used, permits.all, permits.waiting));
     let permits = permits.map(|(used, all, waiting)| format!("{used}/{all}/{waiting}"));
     put("permits", permits.unwrap_or_else(|| "-".to_owned()));
+    let stopped = figures.partitions.values().filter_map(|states| states.get("stopped"));
+    let stopped = stopped.fold(0_u64, |sum, count| sum.saturating_add(*count));
+    put("stopped", stopped.to_string());
+    put("rebalances", in_all(&figures.rebalances).to_string());
     put("recoveries", in_all(&figures.recoveries).to_string());
     put("errors", in_all(&figures.errors).to_string());
     let kinds = figures.errors.iter().filter(|(_, count)| is_under_way(**count));

@@ -36,18 +36,36 @@ pub struct Figures {
     pub latencies: BTreeMap<&'static str, Latency>,
     /// The door's permits; absent where no process has a door.
     pub permits: Option<Permits>,
+    /// Partitions by stage and where they stand; a stopped one waits for a person.
+    pub partitions: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Changes of what workers own, by stage.
+    pub rebalances: BTreeMap<String, Count>,
     /// Partitions that recovered, by cause.
     pub recoveries: BTreeMap<String, Count>,
     /// Producers that were dropped for a new one.
     pub producer_rebuilds: Count,
+    /// Circuit breakers that opened, by what is behind them.
+    pub breaker_openings: BTreeMap<String, Count>,
     /// Errors by kind.
     pub errors: BTreeMap<String, Count>,
 }
 
 /// The latencies in the order in which they are shown: the request, from its receipt to the commit of its event,
-/// and the parts of a batch.
-pub const LATENCIES: [&str; 7] =
-    ["request", "receipt_to_commit", "load", "decide", "postgres", "kafka", "redis"];
+/// and the parts of a batch, first decide's, then normalise's.
+pub const LATENCIES: [&str; 12] = [
+    "request",
+    "receipt_to_commit",
+    "load",
+    "decide",
+    "postgres",
+    "kafka",
+    "redis",
+    "connections",
+    "convert",
+    "note",
+    "send",
+    "commit",
+];
 
 /// A process.
 #[derive(Clone, Debug, Serialize)]
@@ -105,8 +123,10 @@ pub struct Flow {
 /// What a stage has not committed yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Lag {
-    /// In records.
+    /// In records, of all processes.
     pub records: u64,
+    /// How long the oldest record waits, s: the longest of all processes.
+    pub seconds: f64,
 }
 
 /// How long something takes.
@@ -165,14 +185,14 @@ impl Figures {
             flow: flow(seen),
             published,
             verdicts: verdicts(seen),
-            lag: gauges(seen, names::LAG_RECORDS, "stage")
-                .into_iter()
-                .map(|(stage, records)| (stage, Lag { records: whole(records) }))
-                .collect(),
+            lag: lag(seen),
             latencies: latencies(seen),
             permits: permits(seen),
+            partitions: partitions(seen),
+            rebalances: by(names::REBALANCES, "stage"),
             recoveries: by(names::RECOVERIES, "cause"),
             producer_rebuilds: total(rebuilds.into_values()),
+            breaker_openings: by(names::OPENINGS, "dependency"),
             errors: by(names::ERRORS, "error_type"),
         }
     }
@@ -272,15 +292,33 @@ fn counted<K: Ord>(seen: &[&Seen], each: impl Fn(&Counts) -> Vec<(K, f64)>) -> B
     sums.into_iter().map(|(key, sum)| (key, count(sum))).collect()
 }
 
-/// What stands under each value of a label now, over the processes that are there.
-fn gauges(seen: &[&Seen], name: &str, label: &str) -> BTreeMap<String, f64> {
-    let mut sums = BTreeMap::new();
-    for page in seen.iter().filter_map(|seen| seen.page.as_ref()) {
-        for (labels, value) in page.samples(name) {
-            *sums.entry(of(labels, label)).or_default() += value;
-        }
+/// What stands on the pages of the processes that are there.
+fn gauges<'a>(seen: &[&'a Seen], name: &str) -> impl Iterator<Item = (&'a Labels, f64)> {
+    let pages = seen.iter().filter_map(|seen| seen.page.as_ref());
+    pages.flat_map(move |page| page.samples(name))
+}
+
+fn lag(seen: &[&Seen]) -> BTreeMap<String, Lag> {
+    let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for (labels, records) in gauges(seen, names::LAG_RECORDS) {
+        sums.entry(of(labels, "stage")).or_default().0 += records;
     }
-    sums
+    for (labels, seconds) in gauges(seen, names::LAG_SECONDS) {
+        let longest = &mut sums.entry(of(labels, "stage")).or_default().1;
+        *longest = longest.max(seconds);
+    }
+    let lag = |(records, seconds)| Lag { records: whole(records), seconds: rounded(seconds) };
+    sums.into_iter().map(|(stage, sum)| (stage, lag(sum))).collect()
+}
+
+fn partitions(seen: &[&Seen]) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let mut partitions: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for (labels, count) in gauges(seen, names::PARTITIONS) {
+        let of_stage = partitions.entry(of(labels, "stage")).or_default();
+        let here = of_stage.entry(of(labels, "state")).or_default();
+        *here = here.saturating_add(whole(count));
+    }
+    partitions
 }
 
 fn process(seen: &Seen) -> Process {
@@ -404,7 +442,7 @@ fn span(seconds: &Histogram) -> Span {
 }
 
 fn permits(seen: &[&Seen]) -> Option<Permits> {
-    let sum = |name| gauges(seen, name, "").into_values().sum::<f64>();
+    let sum = |name| gauges(seen, name).map(|(_, value)| value).sum::<f64>();
     let all = whole(sum(names::PERMITS));
     (all > 0).then(|| Permits {
         used: whole(sum(names::PERMITS_IN_USE)),

@@ -342,13 +342,17 @@ mod tests {
 
     #[test]
     fn our_own_page_can_be_read() {
-        let metrics = Metrics::new();
-        metrics.requests.with_label_values(&["terra", "200"]).inc_by(7);
-        metrics.request_seconds.with_label_values(&["terra"]).observe(0.003);
+        let metrics = Metrics::of(&["terra"]);
+        metrics.requests.at(["terra", "200"]).inc_by(7);
+        metrics.request_seconds.at(["terra"]).observe(0.003);
         let page = read(&metrics.text()).expect("our own page");
-        let labels = [("status", "200"), ("vendor", "terra")];
-        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        assert_eq!(found(&page, "bridge_requests_total"), [(labels, 7.0)]);
-        assert_eq!(page.samples("bridge_request_seconds_bucket").count(), 17);
+        let of_terra = |name| {
+            let is_terra = |labels: &&Labels| labels.get("vendor").is_some_and(|is| is == "terra");
+            page.samples(name).filter(move |(labels, _)| is_terra(&labels)).collect::<Vec<_>>()
+        };
+        let requests = of_terra("webhook_events_total");
+        let accepted = requests.iter().find(|(labels, _)| labels["status"] == "200");
+        assert_eq!(accepted.map(|(_, count)| *count), Some(7.0));
+        assert_eq!(of_terra("webhook_process_duration_seconds_bucket").len(), 17);
     }
 }

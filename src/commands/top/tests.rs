@@ -72,21 +72,21 @@ healthkit            20.0       20.0        0.0        0.0        0.0        0.0
 terra                 102        100        1.0        1.0       25.0       20.0
 unknown               0.0        0.0        0.0        0.0        0.0        0.0
 all                   122        120        1.0        1.0       25.0       20.0
-records ended          /s     in all  took, ms       p50     p99 all p50 all p99
-published            20.0       1120  request        4.1     8.0     2.4     7.6
-duplicate             5.0        210  to commit     24.0    31.8     9.9    31.2
-superseded            0.0          9  load             –       –     0.6     1.9
-held                  0.0          3  decide           –       –       –       –
-dead lettered         0.0         21  postgres         –       –       –       –
-(normalised)         25.0       1350  kafka            –       –     2.0     4.0
-                                      redis            –       –       –       –
-behind, and in use                    errors, recoveries           /s     in all
-decide                     0 records  broker_unavailable          1.0          6
-normalise               1500 records  signature_invalid           1.0         12
-permits                   512 of 512  recovered: assigned         6.0         24
-waiting for one                    7  producers rebuilt           0.0          1
-connections                      600
-bytes in flight              1048576";
+records ended           /s    in all  now
+published             20.0      1120  decide behind            0 records   0.0 s
+duplicate              5.0       210  normalise behind      1500 records  12.5 s
+superseded             0.0         9  decide: 1 stopped, 1 recovering, 10 ready
+held                   0.0         3  normalise: 12 ready
+dead lettered          0.0        21  permits in use                  512 of 512
+(normalised)          25.0      1350  waiting for one                          7
+                                      connections, bytes            600, 1048576
+errors, recoveries      /s    in all  took, ms          p50    p99 all 50 all 99
+broker_unavailable     1.0         6  request           4.1    8.0    2.4    7.6
+signature_invalid      1.0        12  receipt→commit   24.0   31.8    9.9   31.2
+rebalance decide       1.0         4  load                –      –    0.6    1.9
+recovery assigned      6.0        24  kafka               –      –    2.0    4.0
+breaker redis          0.5         1
+producer rebuilt       0.0         1";
     assert_eq!(picture, golden);
 }
 
@@ -109,7 +109,7 @@ fn what_somebody_should_look_at_is_red() {
     let begin = |with: &str| alarms.iter().any(|red| red.starts_with(with));
     assert!(begin("127.0.0.1:9100 not ready"), "{alarms:?}");
     assert!(begin("terra") && begin("all"), "503s: {alarms:?}");
-    assert!(begin("waiting for one") && begin("broker_unavailable"), "{alarms:?}");
+    assert!(begin("waiting for one") && begin("broker_unavailable") && begin("decide: 1 stopped"), "{alarms:?}");
     assert!(!begin("127.0.0.1:9101") && !begin("dead lettered"), "long ago: {alarms:?}");
 }
 
@@ -127,9 +127,10 @@ fn a_line_has_the_same_names_whatever_is_known() {
         full,
         "time=2026-03-29T07:00:03Z away=- down=127.0.0.1:9100/kafka requests_s=122.0 accepted_s=120.0 \
          refused_s=1.0 unavailable_s=1.0 records_s=25.0 events_s=20.0 accepted=1640 published=1120 \
-         duplicate=210 superseded=9 ignored=0 held=3 dead_lettered=21 lag_normalise=1500 lag_decide=0 \
-         request_p50_ms=4.1 request_p99_ms=8.0 commit_p50_ms=24.0 commit_p99_ms=31.8 permits=512/512/7 \
-         recoveries=24 errors=18 errors_now=broker_unavailable,signature_invalid"
+         duplicate=210 superseded=9 ignored=0 held=3 dead_lettered=21 lag_normalise=1500 \
+         lag_normalise_s=12.5 lag_decide=0 lag_decide_s=0.0 request_p50_ms=4.1 request_p99_ms=8.0 \
+         commit_p50_ms=24.0 commit_p99_ms=31.8 permits=512/512/7 stopped=1 rebalances=4 recoveries=24 \
+         errors=18 errors_now=broker_unavailable,signature_invalid"
     );
     assert!(
         nothing.starts_with("time=2026-03-29T07:00:01Z away=127.0.0.1:9100 down=- requests_s=- ")
@@ -180,18 +181,22 @@ fn before_an_interval_there_is_no_rate() {
 /// A page may name its labels as it likes: no sequence of a terminal gets through, and nothing grows without bound.
 #[test]
 fn a_hostile_page_moves_no_cursor() {
-    let mut text = String::from("# TYPE bridge_requests_total counter\n");
+    let mut text = String::from("# TYPE webhook_events_total counter\n");
     let odd = "\u{1b}[2J\u{1b}]0;owned\u{7}\r\u{202e}\u{9b}31m";
     for at in 0..200 {
         text.push_str(&format!(
-            "bridge_requests_total{{status=\"200\",vendor=\"{odd}{at}\"}} 1e308\n"
+            "webhook_events_total{{status=\"200\",vendor=\"{odd}{at}\"}} 1e308\n"
         ));
         text.push_str(&format!("bridge_errors_total{{error_type=\"{odd} {at}\"}} {at}\n"));
+        text.push_str(&format!(
+            "bridge_partitions{{stage=\"{at}\",state=\"stopped\"}} 1e308\n\
+             bridge_lag_seconds{{stage=\"{at}\"}} NaN\n"
+        ));
         text.push_str(&format!("bridge_lag_records{{stage=\"{odd}{at}\"}} -Inf\n"));
         text.push_str(&format!(
-            "bridge_request_seconds_bucket{{vendor=\"{at}\",le=\"{odd}\"}} 1\n\
-             bridge_request_seconds_bucket{{vendor=\"{at}\",le=\"NaN\"}} 2\n\
-             bridge_request_seconds_bucket{{vendor=\"{at}\",le=\"-1\"}} 7\n"
+            "webhook_process_duration_seconds_bucket{{vendor=\"{at}\",le=\"{odd}\"}} 1\n\
+             webhook_process_duration_seconds_bucket{{vendor=\"{at}\",le=\"NaN\"}} 2\n\
+             webhook_process_duration_seconds_bucket{{vendor=\"{at}\",le=\"-1\"}} 7\n"
         ));
     }
     let mut seen = Seen::new("http://127.0.0.1:9100", at(0));

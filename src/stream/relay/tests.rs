@@ -302,7 +302,7 @@ fn world(records: &[Record]) -> (Shared, TestRelay) {
 
 fn relay(shared: &Shared, settings: Settings) -> TestRelay {
     let all = || shared.clone();
-    Relay::new(all(), all(), all(), all(), all(), all(), settings, Metrics::new())
+    Relay::new(all(), all(), all(), all(), all(), all(), settings, Metrics::of(&["test"]))
 }
 
 fn sent(did: &[Did]) -> Vec<(i32, i64)> {
@@ -551,7 +551,7 @@ async fn no_more_wait_for_an_acknowledgement_than_may() {
 async fn the_lag_is_the_sum_of_every_relays() {
     let records: Vec<Record> = (0..40).map(|offset| record(0, offset, "")).collect();
     let (shared, mut relay) = world(&records);
-    let gauge = relay.metrics.lag.with_label_values(&[STAGE]);
+    let gauge = relay.metrics.lag.at([STAGE]).clone();
     gauge.set(1000);
     relay.settings.batch_records_max = 10;
     relay.settings.lag_every = Duration::ZERO;
