@@ -109,7 +109,10 @@ fn what_somebody_should_look_at_is_red() {
     let begin = |with: &str| alarms.iter().any(|red| red.starts_with(with));
     assert!(begin("127.0.0.1:9100 not ready"), "{alarms:?}");
     assert!(begin("terra") && begin("all"), "503s: {alarms:?}");
-    assert!(begin("waiting for one") && begin("broker_unavailable") && begin("decide: 1 stopped"), "{alarms:?}");
+    assert!(
+        begin("waiting for one") && begin("broker_unavailable") && begin("decide: 1 stopped"),
+        "{alarms:?}"
+    );
     assert!(!begin("127.0.0.1:9101") && !begin("dead lettered"), "long ago: {alarms:?}");
 }
 
