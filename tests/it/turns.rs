@@ -9,8 +9,8 @@ use biometric_bridge::model::contract::{Topic, header};
 use biometric_bridge::model::event::{BiometricEvent, NormalisedRecord};
 use biometric_bridge::model::record::Record;
 use biometric_bridge::model::state::{Hole, Known, Outcome, Plan, Shown};
-use biometric_bridge::sim::driver::{Dialect, Driver, Ports, Process, Setting};
-use biometric_bridge::sim::generate::{Generator, Mix};
+use biometric_bridge::sim::driver::{Dialect, Driver, Ports, Process, Setting, settings};
+use biometric_bridge::sim::faults::{Call, Grant};
 use biometric_bridge::sim::plain::Plain;
 use biometric_bridge::sim::store::SimStore;
 use biometric_bridge::stream::worker::Worker;
@@ -19,20 +19,9 @@ use biometric_bridge::telemetry::metrics::Metrics;
 use bytes::Bytes;
 use uuid::Uuid;
 
-const INPUT: Topic = Topic::NormalisedRecords;
+use crate::interleave::{at, clean, nights};
 
-/// So many records of one person, one id each.
-fn nights(count: usize) -> Vec<NormalisedRecord> {
-    let mut people = Generator::new(3, Mix { users: 1, samples: false });
-    let mut made: Vec<NormalisedRecord> = Vec::new();
-    while made.len() < count {
-        let record = people.record();
-        if !made.iter().any(|known| known.event_id == record.event_id) {
-            made.push(record);
-        }
-    }
-    made
-}
+const INPUT: Topic = Topic::NormalisedRecords;
 
 // ── a partition that cannot recover ────────────────────────────────────────────────────────────────────────────
 
@@ -137,15 +126,23 @@ fn a_partition_that_cannot_recover_holds_nobody_up() {
     assert!(driver.report(&Plain).is_clean(), "{}", driver.explain());
 }
 
-// ── a record that kills whoever reads it ───────────────────────────────────────────────────────────────────────
+// ── a record that kills (§1.7) ─────────────────────────────────────────────────────────────────────────────────
 
-/// Plain, but to read a record in the state `deadly` is enough to die.
+/// Plain, but a record in the state `deadly` kills the process that decides it, or already the one that reads it.
 #[derive(Clone, Default)]
-struct DeadlyToRead {
+struct Deadly {
     died: Rc<Cell<bool>>,
+    to_readers: bool,
 }
 
-impl Dialect for DeadlyToRead {
+impl Deadly {
+    fn is_in(&self, batch: &[Record]) -> bool {
+        let mut records = batch.iter().filter_map(|record| Plain.read(record.value.as_deref()?));
+        records.any(|record| record.content.state == "deadly")
+    }
+}
+
+impl Dialect for Deadly {
     type Decide = Self;
 
     fn processor(&self) -> Self {
@@ -165,18 +162,21 @@ impl Dialect for DeadlyToRead {
     }
 }
 
-impl Processor for DeadlyToRead {
+impl Processor for Deadly {
     type Read = ();
 
     fn plan(&self, batch: &[Record]) -> (Plan, ()) {
-        let records = batch.iter().filter_map(|record| Plain.read(record.value.as_deref()?));
-        if records.into_iter().any(|record| record.content.state == "deadly") {
+        if self.to_readers && self.is_in(batch) {
             self.died.set(true);
         }
         Plain.plan(batch)
     }
 
     fn decide(&self, batch: &[Record], (): (), known: Known) -> Result<Outcome> {
+        if !self.to_readers && self.is_in(batch) {
+            self.died.set(true);
+            return Err(Error::internal("decide a deadly record"));
+        }
         Plain.decide(batch, (), known)
     }
 
@@ -185,12 +185,11 @@ impl Processor for DeadlyToRead {
     }
 }
 
-/// What is given up is not read either: else the fourth process would die of it as the three before.
-#[test]
-fn a_record_that_kills_its_reader_is_given_up_unread() {
-    let deadly = DeadlyToRead::default();
-    let mut driver =
-        Driver::with_workers(Setting { partitions: 1, ..Setting::default() }, &deadly, 1);
+/// Three records of one partition of which the second is deadly; `dies`: the process does, else deciding only fails.
+fn deadly(dies: bool, to_readers: bool) {
+    let deadly = Deadly { to_readers, ..Deadly::default() };
+    let setting = Setting { partitions: 1, ..Setting::default() };
+    let mut driver = Driver::with_workers(setting, &deadly, 1);
     let mut records = nights(3);
     records[1].content.state = "deadly".to_owned();
     for record in &records {
@@ -201,8 +200,10 @@ fn a_record_that_kills_its_reader_is_given_up_unread() {
         driver.round();
         if deadly.died.take() {
             deaths += 1;
-            driver.crash(0);
-            driver.start(0);
+            if dies {
+                driver.crash(0);
+                driver.start(0);
+            }
         }
     }
     assert!((4..=6).contains(&deaths), "{deaths} deaths\n{}", driver.explain());
@@ -212,4 +213,44 @@ fn a_record_that_kills_its_reader_is_given_up_unread() {
     assert_eq!(driver.committed(Topic::BiometricEvents).len(), 2, "the others live");
     let report = driver.report(&deadly);
     assert!(report.is_clean(), "{report}\n{}", driver.explain());
+}
+
+#[test]
+fn a_record_that_kills_is_given_up_alone() {
+    deadly(true, false);
+}
+
+#[test]
+fn a_record_that_cannot_be_decided_is_given_up_alone() {
+    deadly(false, false);
+}
+
+/// What is given up is not read either: else the fourth process would die of it as the three before.
+#[test]
+fn a_record_that_kills_its_reader_is_given_up_unread() {
+    deadly(true, true);
+}
+
+#[test]
+fn innocent_records_outlive_three_kills_and_an_outage() {
+    for batching in [1, 500] {
+        let setting = Setting { partitions: 1, worker: settings(batching), ..Setting::default() };
+        let mut driver = Driver::with_workers(setting, &Plain, 1);
+        for record in nights(3) {
+            driver.record_to(&Plain, 0, &record);
+        }
+        for _ in 0..3 {
+            at(&mut driver, 0, Call::Apply);
+            driver.crash(0);
+            driver.start(0);
+        }
+        at(&mut driver, 0, Call::Load);
+        for _ in 0..40 {
+            driver.go(0, Grant::Refused);
+            driver.advance(Duration::from_millis(200));
+        }
+        driver.run().expect("rest");
+        assert!(driver.dead_letters().is_empty(), "{}", driver.explain());
+        clean(&mut driver);
+    }
 }
