@@ -153,6 +153,8 @@ pub struct Config {
     pub admin: crate::telemetry::health::Settings,
     /// What is logged.
     pub log: crate::telemetry::log::Settings,
+    /// Whether somebody asked for a level of the log, or it is the default's.
+    pub log_level_is_set: bool,
     /// Keys of our own.
     pub secrets: Secrets,
     /// Vendors by name.
@@ -211,6 +213,7 @@ pub fn from_parts(
     });
     let environment = in_order(environment);
     let profile = profile(&tree, &over, &environment);
+    let log_level_is_set = is_set("log.level", &over, &environment);
     merge(&mut tree, over, "", &mut problems);
     for (key, value) in environment {
         set(&mut tree, &key, &value, profile, &mut problems);
@@ -223,7 +226,8 @@ pub fn from_parts(
     }
     let shown = shown(&tree);
     remove_unset(&mut tree);
-    let config = typed(&tree, profile, shown, &mut problems);
+    let config = typed(&tree, profile, shown, &mut problems)
+        .map(|config| Config { log_level_is_set, ..config });
     if door && let Some(Err(more)) = config.as_ref().map(Config::keys) {
         problems.extend(more);
     }
@@ -256,6 +260,13 @@ fn profile(tree: &Table, over: &Table, environment: &[(String, String)]) -> Prof
         environment.iter().rfind(|(key, _)| key == "profile").map(|(_, value)| value.as_str());
     let written = [over, tree].into_iter().find_map(|table| table.get("profile")?.as_str());
     if set.or(written) == Some("production") { Profile::Production } else { Profile::Development }
+}
+
+/// Whether a key of a section is set over the default.
+fn is_set(key: &str, over: &Table, environment: &[(String, String)]) -> bool {
+    let (section, name) = key.split_once('.').unwrap_or(("", key));
+    let written = over.get(section).and_then(|section| section.get(name)).is_some();
+    written || environment.iter().any(|(set, _)| set == key)
 }
 
 /// The default tree, with a section of its own for every vendor.
@@ -534,6 +545,7 @@ fn typed(
         pipeline: pipeline?,
         admin: admin?,
         log: log?,
+        log_level_is_set: false,
         secrets: secrets?,
         vendors: vendors?,
         shown,

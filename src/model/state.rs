@@ -378,10 +378,12 @@ pub struct Notes {
     pub held: Vec<Held>,
     /// Items that ended here.
     pub verdicts: Vec<RawVerdict>,
+    /// How many items of a replay give no record: counted, and not written.
+    pub left_out: usize,
 }
 
 impl Notes {
-    /// Whether there is nothing to write.
+    /// Whether there is nothing to write: what is only counted is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()

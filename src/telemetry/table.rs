@@ -102,6 +102,7 @@ pub const VERDICT: Label = label(
         "waiting",
         "dead_lettered",
         "ignored",
+        "left_out",
     ],
 );
 /// An output topic of decide.

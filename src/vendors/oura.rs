@@ -7,11 +7,11 @@
 //! ends for good with an answer of 410.
 
 use crate::error::{Kind, Reject};
-use crate::model::event::{Content, Merge, Op};
 use crate::model::time::Micros;
 use crate::vendors::wire::hmac::hex_over;
 use crate::vendors::wire::json::{self, At};
-use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, VendorRecord, Verified, What};
+use crate::vendors::wire::thin;
+use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, Verified, What};
 
 /// The vendor, as [`crate::vendors::ALL`] lists it.
 pub(super) static VENDOR: Oura = Oura;
@@ -155,28 +155,7 @@ fn what(notification: &At<'_>) -> Result<What, Reject> {
         return Ok(What::Ignored("unknown type"));
     };
     let record_id = document(notification)?.to_owned();
-    Ok(if event == "delete" {
-        What::Gone(Box::new(tombstone(record_type, record_id)))
-    } else {
-        What::Fetch { record_type, record_id }
-    })
-}
-
-fn tombstone(record_type: &str, record_id: String) -> VendorRecord {
-    VendorRecord {
-        device_type: VENDOR.name().to_owned(),
-        via: "direct",
-        record_type: record_type.to_owned(),
-        record_id,
-        merge: Merge::Replace,
-        op: Op::Delete,
-        version: None,
-        content: Content {
-            state: "final".to_owned(),
-            offset_provenance: "unknown".to_owned(),
-            ..Content::default()
-        },
-    }
+    Ok(thin::change(VENDOR.name(), record_type, record_id, event == "delete"))
 }
 
 #[cfg(test)]
@@ -306,7 +285,7 @@ mod tests {
         let record_id = "7d1c0a52-5b1e-4f0e-9a60-2f6d1d5a9b11".to_owned();
         assert_eq!(update.what, What::Fetch { record_type: "sleep", record_id: record_id.clone() });
         let gone = item(&notification("event_type", r#""delete""#)).expect("an item");
-        assert_eq!(gone.what, What::Gone(Box::new(tombstone("sleep", record_id))));
+        assert_eq!(gone.what, thin::change("oura", "sleep", record_id, true));
         for (field, value) in [("data_type", r#""heartrate""#), ("event_type", r#""expired""#)] {
             let item = item(&notification(field, value)).expect("an item");
             assert_eq!(item.what, What::Ignored("unknown type"), "{field}");

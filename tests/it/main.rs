@@ -28,4 +28,6 @@ mod store_laws;
 mod task_table;
 mod tidy;
 mod tls;
+mod top;
+mod turns;
 mod vendor_laws;
