@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Request, header as http_header};
+use http::{HeaderMap, Request, Response, header as http_header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use secrecy::ExposeSecret as _;
@@ -15,6 +15,7 @@ use crate::error::{Error, Kind};
 use crate::ingress::admit::{Budget, Guest, Permits, Reserved};
 use crate::ingress::reply::{self, Answer, Refusal};
 use crate::ingress::route::{self, Asked, Served};
+use crate::ingress::trace::{self, Knock};
 use crate::ingress::{Keys, Settings};
 use crate::model::contract::{Topic, header};
 use crate::model::id::{PseudonymKey, sha256_hex};
@@ -130,6 +131,7 @@ impl<S: Sender> Door<S> {
         served: Served<'_>,
         received_at: Micros,
     ) -> Result<Answer, Refusal> {
+        let watch = Stopwatch::start();
         let permit = self.permits.take().await?;
         let headers: Vec<(String, Vec<u8>)> = head
             .headers
@@ -141,9 +143,31 @@ impl<S: Sender> Door<S> {
             .verify(&Signed { headers: &headers, body: &body }, &served.keys.lend(), received_at)
             .map_err(Refusal::Signature)?;
         let (record, delivery_id) = self.record(&head.headers, body, served, verified, received_at);
-        self.log(record).await?;
-        permit.done();
-        Ok(reply::accepted(served.vendor.accepted(), served.vendor.name(), &delivery_id))
+        let knock = self.knock(&head.headers, &record, served, received_at + watch.us());
+        let logged = self.log(record).await;
+        let answer = logged.map(|()| {
+            permit.done();
+            reply::accepted(served.vendor.accepted(), served.vendor.name(), &delivery_id)
+        });
+        if let Some(knock) = knock {
+            let status = answer.as_ref().map_or_else(|no| no.status(), Response::status);
+            knock.answered(&self.metrics.tracer, (received_at, received_at + watch.us()), status);
+        }
+        answer
+    }
+
+    /// What is traced of a request, if it is sampled.
+    fn knock(
+        &self,
+        request: &HeaderMap,
+        record: &OutRecord,
+        served: Served<'_>,
+        now: Micros,
+    ) -> Option<Knock> {
+        let traceparent = record.headers.get(header::TRACEPARENT).map(Bytes::as_ref);
+        let context = self.metrics.tracer.sampled(traceparent)?;
+        let given = trace::given(request) == Some(context);
+        Some(Knock::new(served.vendor.name(), context, given, now))
     }
 
     /// The raw record of a verified request, and its delivery's id.
@@ -176,7 +200,7 @@ impl<S: Sender> Door<S> {
             .with(header::RECEIVED_AT, text(received_at.to_string()))
             .with(header::SIGNATURE, Bytes::from_static(b"verified"))
             .with(header::SIGNATURE_SCHEME, Bytes::from_static(verified.scheme.as_bytes()))
-            .with(header::TRACEPARENT, text(traceparent(request, &sha256, received_at)))
+            .with(header::TRACEPARENT, text(self.traceparent(request, &sha256, received_at)))
             .with(header::SHA256, text(sha256));
         let mut keep = |name: String, from: &str| {
             if let Some(value) = request.get(from).map(http::HeaderValue::as_bytes)
@@ -200,6 +224,13 @@ impl<S: Sender> Door<S> {
             value: Some(body),
         };
         (record, delivery_id)
+    }
+
+    /// The request's W3C trace context, if it is one, else one of its own.
+    fn traceparent(&self, request: &HeaderMap, sha256: &str, received_at: Micros) -> String {
+        let tracer = &self.metrics.tracer;
+        let context = trace::given(request);
+        context.unwrap_or_else(|| trace::begun(tracer, sha256, received_at)).to_string()
     }
 
     /// Writes the record; returns when every in-sync replica has it.
@@ -286,67 +317,11 @@ fn delivery_id(value: &[u8]) -> Option<&str> {
     fits.then(|| std::str::from_utf8(value).ok()).flatten()
 }
 
-/// The request's W3C trace context, if it is one, else one that is derived from the delivery: no
-/// randomness, and the same bytes received at another time are another trace.
-fn traceparent(request: &HeaderMap, sha256: &str, received_at: Micros) -> String {
-    let mut given = request.get_all(header::TRACEPARENT).iter();
-    if let (Some(one), None) = (given.next(), given.next())
-        && let Ok(one) = one.to_str()
-        && is_traceparent(one)
-    {
-        return one.to_owned();
-    }
-    let derived = sha256_hex(format!("{sha256}{received_at}").as_bytes());
-    let (trace, span) = (derived.get(..32).unwrap_or_default(), derived.get(32..48));
-    format!("00-{trace}-{}-01", span.unwrap_or_default())
-}
-
-/// Version 00 in the form of W3C Trace Context: 16, 8 and 1 bytes of lower-case hex, ids not all
-/// zero.
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str, digits: usize| {
-        part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let id = |part: &str, digits| hex(part, digits) && part.bytes().any(|byte| byte != b'0');
-    let mut parts = text.split('-');
-    parts.next() == Some("00")
-        && parts.next().is_some_and(|trace| id(trace, 32))
-        && parts.next().is_some_and(|span| id(span, 16))
-        && parts.next().is_some_and(|flags| hex(flags, 2))
-        && parts.next().is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::Full;
 
     use super::*;
-
-    #[test]
-    fn a_trace_goes_on_or_is_derived() {
-        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert!(is_traceparent(good));
-        for bad in [
-            "",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-        ] {
-            assert!(!is_traceparent(bad), "{bad}");
-        }
-        let mut request = HeaderMap::new();
-        let derived = traceparent(&request, "abc", 1);
-        assert!(is_traceparent(&derived), "{derived}");
-        assert_eq!(derived, traceparent(&request, "abc", 1));
-        assert_ne!(derived, traceparent(&request, "abc", 2));
-        request.append("traceparent", good.parse().expect("a value"));
-        assert_eq!(traceparent(&request, "abc", 1), good);
-        request.append("traceparent", good.parse().expect("a value"));
-        assert_eq!(traceparent(&request, "abc", 1), derived, "two are none");
-    }
 
     #[test]
     fn a_delivery_id_is_safe_to_repeat() {

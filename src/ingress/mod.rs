@@ -26,6 +26,7 @@ mod hatch;
 mod reply;
 mod route;
 mod server;
+mod trace;
 mod wire;
 
 use std::collections::BTreeMap;

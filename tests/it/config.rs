@@ -117,6 +117,7 @@ fn every_key_has_a_field_and_every_field_a_key() {
         ("redis", fields::<redis::Settings>()),
         ("pipeline", fields::<config::Pipeline>()),
         ("admin", fields::<telemetry::health::Settings>()),
+        ("telemetry", fields::<telemetry::Settings>()),
         ("log", fields::<telemetry::log::Settings>()),
         ("vendors.*", fields::<config::Vendor>()),
     ];
@@ -146,6 +147,7 @@ fn every_text_can_be_set() {
         let valid = match key.as_str() {
             "kafka.security.mechanism" => "SCRAM-SHA-512",
             "pipeline.slot" | "kafka.topic_prefix" => "one",
+            "telemetry.otlp_endpoint" => "http://127.0.0.1:4318",
             key if key.ends_with("_file") => file.path(),
             _ => match value.as_str() {
                 Some("") | None => KEY,
@@ -264,6 +266,10 @@ fn relations_are_held() {
         ("registry.url", "http://127.0.0.1:8081/", "registry.url"),
         ("registry.url", "http://bridge:not-a-secret@127.0.0.1:8081", "registry.url"),
         ("pipeline.batch_records_max", "501", "pipeline.batch_records_max"),
+        ("telemetry.otlp_endpoint", "127.0.0.1:4318", "telemetry.otlp_endpoint"),
+        ("telemetry.otlp_endpoint", "http://a:b@127.0.0.1:4318", "telemetry.otlp_endpoint"),
+        ("telemetry.sample_ratio", "1.5", "telemetry.sample_ratio"),
+        ("telemetry.spans_queue_max", "0", "telemetry.spans_queue_max"),
     ];
     for (key, value, told) in cases {
         let found = problems("", &[(&variable(key), value)]);
