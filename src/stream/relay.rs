@@ -22,7 +22,7 @@ use futures_util::future::{self, Either};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::tally::{self, Standing, Tally};
-use super::traced::{self, Became, Traced};
+use super::traced::{self, Traced};
 use super::worker::Stop;
 use super::{Clock, Converter, Log, Owned, Reader, Register, Relayed, Sender};
 use crate::error::{Disposition, Error, Kind, Result};
@@ -342,7 +342,7 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
             }
         }
         self.pending = Pending::default();
-        self.traced.end(&self.clock, Became::default());
+        self.traced.end(&self.clock, None);
         Ok(())
     }
 

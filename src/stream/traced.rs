@@ -2,14 +2,12 @@
 //!
 //! A batch without a sampled record has none; where spans go nowhere it is not even looked at.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Clock;
 use crate::model::contract::{Topic, header};
-use crate::model::outbox::Output;
 use crate::model::record::Record;
-use crate::model::state::Decision;
+use crate::model::state::Outcome;
 use crate::model::time::Micros;
 use crate::telemetry::trace::{
     Kind, Span, SpanId, TraceId, Traceparent, Tracer, Value, span_id, trace_id,
@@ -58,15 +56,6 @@ struct Sampled {
     offset: i64,
 }
 
-/// What became of a batch, as far as spans say it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Became<'a> {
-    /// How each record ended.
-    pub(super) decisions: &'a [Decision],
-    /// What was sent, by input partition.
-    pub(super) outbox: Option<&'a BTreeMap<i32, Vec<Output>>>,
-}
-
 impl Traced {
     pub(super) const fn new(tracer: Tracer, names: Names) -> Self {
         Self { tracer, names, open: None }
@@ -84,7 +73,7 @@ impl Traced {
             return;
         }
         if self.open.is_some() {
-            self.finish(clock, Became::default(), true);
+            self.finish(clock, None, true);
         }
         if !sampled.is_empty() {
             let (size, begun) = (records.len(), clock.elapsed());
@@ -110,14 +99,14 @@ impl Traced {
         }
     }
 
-    /// The batch stands.
-    pub(super) fn end(&mut self, clock: &impl Clock, became: Became<'_>) {
+    /// The batch stands, as this.
+    pub(super) fn end(&mut self, clock: &impl Clock, became: Option<&Outcome>) {
         if self.open.is_some() {
             self.finish(clock, became, false);
         }
     }
 
-    fn finish(&mut self, clock: &impl Clock, became: Became<'_>, failed: bool) {
+    fn finish(&mut self, clock: &impl Clock, became: Option<&Outcome>, failed: bool) {
         let Some(open) = self.open.take() else { return };
         let (now_us, elapsed) = (clock.now_us(), clock.elapsed());
         let wall = |at: Duration| -> Micros {
@@ -166,7 +155,7 @@ impl Traced {
         self.tracer.send(batch);
     }
 
-    fn record(&self, one: Sampled, batch: &Span, became: Became<'_>) {
+    fn record(&self, one: Sampled, batch: &Span, became: Option<&Outcome>) {
         let mut attributes = vec![
             ("messaging.system", Value::Name("kafka")),
             ("messaging.destination.name", Value::Name(one.topic.name())),
@@ -174,7 +163,8 @@ impl Traced {
             ("messaging.kafka.offset", Value::Number(one.offset)),
         ];
         let at = (one.partition, one.offset);
-        let ended = became.decisions.iter().find(|ended| (ended.partition, ended.offset) == at);
+        let decisions = became.map(|outcome| outcome.decisions.as_slice()).unwrap_or_default();
+        let ended = decisions.iter().find(|ended| (ended.partition, ended.offset) == at);
         if let Some(ended) = ended {
             attributes.push(("bridge.verdict", Value::Name(ended.verdict.name())));
         }
@@ -193,8 +183,8 @@ impl Traced {
     }
 
     /// What a record became and was sent as.
-    fn events(&self, one: Sampled, (from, until): (Micros, Micros), became: Became<'_>) {
-        let outputs = became.outbox.and_then(|outbox| outbox.get(&one.partition));
+    fn events(&self, one: Sampled, (from, until): (Micros, Micros), became: Option<&Outcome>) {
+        let outputs = became.and_then(|outcome| outcome.outbox.get(&one.partition));
         let outputs = outputs.into_iter().flatten().filter(|output| output.cause == one.offset);
         for (place, output) in outputs.enumerate() {
             let named = format!("{}/{}/{} {place}", one.topic, one.partition, one.offset);

@@ -26,7 +26,7 @@ use super::planted::Bug;
 use super::recover::{self, MARK, Recovery};
 use super::tally::{self, Standing, Tally};
 use super::task::{Cause, Event, Position, State, Task, Why};
-use super::traced::{self, Became, Traced};
+use super::traced::{self, Traced};
 use super::{Advance, Applied, Cache, Clock, Fenced, Log, Metadata, Processor, Publisher, Store};
 use crate::error::Error;
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
@@ -655,10 +655,9 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         let nothing_to_say = records.is_empty() && offsets.is_empty();
         if nothing_to_say || self.transact(&partitions, &records, &offsets, metadata).await {
             self.sent(&partitions);
-            self.count(batch, &outcome, &records);
+            tally::batch(&self.metrics, batch, &outcome, &records, self.clock.now_us());
             self.show(&outcome).await;
-            let became = Became { decisions: &outcome.decisions, outbox: Some(&outcome.outbox) };
-            self.traced.end(&self.clock, became);
+            self.traced.end(&self.clock, Some(&outcome));
         }
     }
 
@@ -793,16 +792,6 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         self.traced.part(part, from, to);
         let took = to.saturating_sub(from).as_secs_f64();
         self.metrics.batch_seconds.at([part]).observe(took);
-    }
-
-    fn count(&self, batch: &Batch, outcome: &Outcome, records: &[OutRecord]) {
-        let size = tally::size(batch.records().len());
-        self.metrics.batch_records.at(["decide"]).observe(size);
-        for record in records {
-            self.metrics.published.at([record.topic.name()]).inc();
-        }
-        tally::facts(&self.metrics, &outcome.facts, self.clock.now_us());
-        tally::verdicts(&self.metrics, &outcome.decisions);
     }
 }
 

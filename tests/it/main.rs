@@ -25,5 +25,6 @@ mod register_laws;
 mod schema;
 mod store_laws;
 mod task_table;
+mod telemetry;
 mod tidy;
 mod vendor_laws;
