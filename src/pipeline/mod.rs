@@ -8,3 +8,4 @@ pub mod reject;
 pub mod revise;
 pub mod score;
 pub mod topology;
+pub mod union;

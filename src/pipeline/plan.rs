@@ -1,6 +1,6 @@
 //! What a batch must know before it can be decided.
 
-use super::revise::sample_ids;
+use super::union::sample_ids;
 use crate::model::event::{Merge, NormalisedRecord, RecordHead};
 use crate::model::state::{Plan, SampleType};
 

@@ -3,13 +3,9 @@
 //! Records of one id stand in one total order, by their place. By arrival alone a re-send would resurrect what was
 //! deleted (`exactly_once.md` §2, i), and "compare versions where both have one" is not transitive.
 
-use std::collections::BTreeSet;
-
-use uuid::Uuid;
-
-use crate::model::event::{NormalisedRecord, Op, Reading, RecordHead};
+use crate::model::event::{NormalisedRecord, Op, RecordHead};
 use crate::model::id::{ContentHash, Place, Source};
-use crate::model::state::{Bucket, Current};
+use crate::model::state::Current;
 use crate::model::time::Micros;
 
 /// A vendor's version that lies further after the receipt than this is not believed (`design.md` §5).
@@ -70,48 +66,6 @@ pub fn revise(current: Option<&Current>, place: Place, op: Op, hash: ContentHash
         return Revised::Duplicate { revision, moves: true };
     }
     Revised::Next(revision + 1)
-}
-
-/// Takes samples into a bucket: gives those that are new and there. A sample whose deletion came first is marked
-/// at once and is no longer waited for.
-pub fn gather(
-    bucket: &mut Bucket,
-    waiting: &mut BTreeSet<Uuid>,
-    readings: Vec<Reading>,
-) -> Vec<Reading> {
-    let mut added = Vec::new();
-    for reading in readings {
-        let Some(id) = sample_id(&reading) else { continue };
-        if bucket.samples.contains_key(&id) {
-            continue;
-        }
-        let gone = waiting.remove(&id);
-        bucket.samples.insert(id, gone);
-        if !gone {
-            added.push(reading);
-        }
-    }
-    added
-}
-
-/// The bucket that holds a sample, the newest day first: in every batching the same one.
-#[must_use]
-pub fn holder<'a>(buckets: impl Iterator<Item = &'a Bucket>, id: &Uuid) -> Option<&'a Bucket> {
-    buckets
-        .filter(|bucket| bucket.samples.contains_key(id))
-        .max_by_key(|bucket| (bucket.day, bucket.event_id))
-}
-
-/// Sample ids of text, in order; what is no id is left out, because normalise writes none.
-#[must_use]
-pub fn sample_ids(texts: &[String]) -> BTreeSet<Uuid> {
-    texts.iter().filter_map(|text| Uuid::parse_str(text).ok()).collect()
-}
-
-/// A reading's sample id.
-#[must_use]
-pub fn sample_id(reading: &Reading) -> Option<Uuid> {
-    reading.sample_id.as_deref().and_then(|text| Uuid::parse_str(text).ok())
 }
 
 #[cfg(test)]

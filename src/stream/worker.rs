@@ -629,7 +629,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     }
 
     /// Postgres has it: the Kafka transaction, then the cache.
-    async fn send(&mut self, batch: &Batch, outcome: Outcome, metadata: &Metadata) {
+    async fn send(&mut self, batch: &Batch, mut outcome: Outcome, metadata: &Metadata) {
         let spans = batch.spans();
         let mut outputs = Vec::new();
         let mut offsets = Vec::new();
@@ -639,8 +639,8 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             if next > at.applied {
                 self.on(*partition, Event::Applied(next));
             }
-            let of_partition = outcome.outbox.get(partition).into_iter().flatten();
-            outputs.extend(of_partition.filter(|output| output.cause >= at.out).cloned());
+            let of_partition = outcome.outbox.remove(partition).into_iter().flatten();
+            outputs.extend(of_partition.filter(|output| output.cause >= at.out));
             if next > at.out {
                 offsets.push((*partition, next, format!("{MARK}{}", at.fence)));
             }

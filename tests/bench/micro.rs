@@ -21,7 +21,7 @@ use biometric_bridge::model::avro::{Codec, SchemaIds};
 use biometric_bridge::model::connection::Connection;
 use biometric_bridge::model::contract::Topic;
 use biometric_bridge::model::record::{OutRecord, Record};
-use biometric_bridge::model::state::{Current, Known};
+use biometric_bridge::model::state::{Current, Known, Outcome, Revision};
 use biometric_bridge::pipeline::decide::Decide;
 use biometric_bridge::pipeline::normalise::{Normalise, Unknown};
 use biometric_bridge::vendors::{Raw, find};
@@ -97,19 +97,21 @@ fn parse(criterion: &mut Criterion) {
 
 fn normalise(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("normalise");
+    group.sample_size(20);
     let step = Normalise::new(codec(), Unknown::Hold);
     let cases = [("500 nights", None, BATCH), ("4 pushes of 2500 samples", Some(2_500), 10_000)];
     for (name, push, elements) in cases {
         let (batch, connections) = raw_batch(push);
-        let (notes, out) = step.convert(&batch, connections.clone(), NOW);
+        let (_, read) = step.read(&batch);
+        let (notes, out) = step.convert(&batch, read, connections.clone(), NOW);
         assert!(notes.is_empty() && !out.is_empty(), "every record is converted");
         group.throughput(Throughput::Elements(elements));
-        group.bench_function(format!("users and convert {name}"), |bench| {
+        group.bench_function(format!("read and convert {name}"), |bench| {
             bench.iter_batched(
                 || connections.clone(),
                 |connections| {
-                    black_box(step.users(&batch));
-                    step.convert(black_box(&batch), connections, NOW)
+                    let (_, read) = step.read(black_box(&batch));
+                    step.convert(&batch, read, connections, NOW)
                 },
                 BatchSize::LargeInput,
             );
@@ -118,16 +120,28 @@ fn normalise(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A batch as decide reads it.
+fn normalised_batch(codec: &Arc<Codec>) -> Vec<Record> {
+    let (batch, connections) = raw_batch(None);
+    let step = Normalise::new(Arc::clone(codec), Unknown::Hold);
+    let (_, read) = step.read(&batch);
+    normalised(step.convert(&batch, read, connections, NOW).1)
+}
+
+/// What becomes of it where nothing is known yet.
+fn first(step: &Decide, batch: &[Record]) -> Outcome {
+    let (_, read) = step.plan(batch);
+    let first = step.decide(batch, read, Known::default()).expect("decided");
+    assert_eq!(first.revisions.len(), batch.len(), "each is new");
+    first
+}
+
 fn decide(criterion: &mut Criterion) {
     let codec = codec();
-    let (batch, connections) = raw_batch(None);
-    let (_, out) =
-        Normalise::new(Arc::clone(&codec), Unknown::Hold).convert(&batch, connections, NOW);
-    let batch = normalised(out);
+    let batch = normalised_batch(&codec);
     let step = Decide::new(codec);
-    let first = step.decide(&batch, Known::default()).expect("decided");
-    assert_eq!(first.revisions.len(), batch.len(), "each is new");
-    let current = |row: &biometric_bridge::model::state::Revision| {
+    let first = first(&step, &batch);
+    let current = |row: &Revision| {
         let known =
             Current { revision: row.revision, place: row.place, op: row.op, hash: row.hash };
         (row.event_id, known)
@@ -135,14 +149,15 @@ fn decide(criterion: &mut Criterion) {
     let revisions = first.revisions.iter().map(current).collect();
     let seen = Known { revisions, ..Known::default() };
     let mut group = criterion.benchmark_group("decide");
+    group.sample_size(20);
     group.throughput(Throughput::Elements(BATCH));
     for (name, known) in [("500 new", Known::default()), ("500 duplicates", seen)] {
         group.bench_function(format!("plan and decide {name}"), |bench| {
             bench.iter_batched(
                 || known.clone(),
                 |known| {
-                    black_box(step.plan(&batch));
-                    step.decide(black_box(&batch), known)
+                    let (_, read) = step.plan(black_box(&batch));
+                    step.decide(&batch, read, known)
                 },
                 BatchSize::LargeInput,
             );
@@ -153,11 +168,9 @@ fn decide(criterion: &mut Criterion) {
 
 fn encode(criterion: &mut Criterion) {
     let codec = codec();
-    let (batch, connections) = raw_batch(None);
-    let (_, out) =
-        Normalise::new(Arc::clone(&codec), Unknown::Hold).convert(&batch, connections, NOW);
-    let outcome = Decide::new(Arc::clone(&codec)).decide(&normalised(out), Known::default());
-    let row = outcome.expect("decided").revisions.into_iter().next().expect("one");
+    let batch = normalised_batch(&codec);
+    let outcome = first(&Decide::new(Arc::clone(&codec)), &batch);
+    let row = outcome.revisions.into_iter().next().expect("one");
     let event = codec.decode_event(&row.event).expect("an event");
     let mut group = criterion.benchmark_group("avro");
     group.throughput(Throughput::Bytes(row.event.len().try_into().expect("small")));

@@ -4,3 +4,4 @@ pub mod gzip;
 pub mod hmac;
 pub mod json;
 pub mod unit;
+pub mod walk;
