@@ -151,6 +151,8 @@ pub struct Config {
     pub pipeline: Pipeline,
     /// The admin listener.
     pub admin: crate::telemetry::health::Settings,
+    /// What is measured and where it is sent.
+    pub telemetry: crate::telemetry::Settings,
     /// What is logged.
     pub log: crate::telemetry::log::Settings,
     /// Whether somebody asked for a level of the log, or it is the default's.
@@ -534,6 +536,7 @@ fn typed(
     let (registry, postgres) = (sections.read("registry"), sections.read("postgres"));
     let (redis, pipeline) = (sections.read("redis"), sections.read("pipeline"));
     let (admin, log) = (sections.read("admin"), sections.read("log"));
+    let telemetry: Option<crate::telemetry::Settings> = sections.read("telemetry");
     let (secrets, vendors) = (sections.read("secrets"), sections.read("vendors"));
     let config = Config {
         profile,
@@ -544,6 +547,7 @@ fn typed(
         redis: redis?,
         pipeline: pipeline?,
         admin: admin?,
+        telemetry: telemetry?,
         log: log?,
         log_level_is_set: false,
         secrets: secrets?,
@@ -562,6 +566,9 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
     }
     for (key, what) in config.registry.problems(production) {
         problems.push(Problem::new(format!("registry.{key}"), format!("must be {what}")));
+    }
+    for (key, what) in config.telemetry.problems() {
+        problems.push(Problem::new(format!("telemetry.{key}"), format!("must be {what}")));
     }
     for text in config.ingress.problems() {
         let (key, what) = text.split_once(": ").unwrap_or(("ingress", &text));

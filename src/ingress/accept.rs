@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, header as http_header};
+use http::{HeaderMap, HeaderValue, Request, Response, header as http_header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use secrecy::ExposeSecret as _;
@@ -18,6 +18,7 @@ use crate::ingress::cors::Origins;
 use crate::ingress::desk::{Desk, Desks};
 use crate::ingress::reply::{self, Answer, Refusal};
 use crate::ingress::route::{self, Asked};
+use crate::ingress::trace::{self, Knock};
 use crate::ingress::{Keys, Settings};
 use crate::model::contract::{Topic, header};
 use crate::model::id::{PseudonymKey, sha256_hex};
@@ -160,6 +161,7 @@ impl<S: Sender> Door<S> {
         desk: &Desk,
         received_at: Micros,
     ) -> Result<Answer, Refusal> {
+        let watch = Stopwatch::start();
         let permit = self.permits.take().await?;
         let signed = Signed { headers: &head.headers, body: &body };
         let verified = desk
@@ -168,9 +170,31 @@ impl<S: Sender> Door<S> {
             .map_err(Refusal::Signature)?;
         let vendor = desk.vendor;
         let (record, delivery_id) = self.record(&head.headers, body, vendor, verified, received_at);
-        self.log(record).await?;
-        permit.done();
-        Ok(reply::accepted(vendor.accepted(), vendor.name(), &delivery_id))
+        let knock = self.knock(&head.headers, &record, vendor.name(), received_at + watch.us());
+        let logged = self.log(record).await;
+        let answer = logged.map(|()| {
+            permit.done();
+            reply::accepted(vendor.accepted(), vendor.name(), &delivery_id)
+        });
+        if let Some(knock) = knock {
+            let status = answer.as_ref().map_or_else(|no| no.status(), Response::status);
+            knock.answered(&self.metrics.tracer, (received_at, received_at + watch.us()), status);
+        }
+        answer
+    }
+
+    /// What is traced of a request, if it is sampled.
+    fn knock(
+        &self,
+        request: &HeaderMap,
+        record: &OutRecord,
+        vendor: &'static str,
+        now: Micros,
+    ) -> Option<Knock> {
+        let traceparent = record.headers.get(header::TRACEPARENT).map(Bytes::as_ref);
+        let context = self.metrics.tracer.sampled(traceparent)?;
+        let given = trace::given(request) == Some(context);
+        Some(Knock::new(vendor, context, given, now))
     }
 
     /// The raw record of a verified request, and its delivery's id.
@@ -202,7 +226,7 @@ impl<S: Sender> Door<S> {
             .with(header::RECEIVED_AT, text(received_at.to_string()))
             .with(header::SIGNATURE, Bytes::from_static(b"verified"))
             .with(header::SIGNATURE_SCHEME, Bytes::from_static(verified.scheme.as_bytes()))
-            .with(header::TRACEPARENT, text(traceparent(request, &sha256, received_at)))
+            .with(header::TRACEPARENT, text(self.traceparent(request, &sha256, received_at)))
             .with(header::SHA256, text(sha256));
         let mut keep = |name: Cow<'static, str>, from: &str| {
             if let Some(value) = request.get(from).map(http::HeaderValue::as_bytes)
@@ -226,6 +250,13 @@ impl<S: Sender> Door<S> {
             value: Some(body),
         };
         (record, delivery_id)
+    }
+
+    /// The request's W3C trace context, if it is one, else one of its own.
+    fn traceparent(&self, request: &HeaderMap, sha256: &str, received_at: Micros) -> String {
+        let tracer = &self.metrics.tracer;
+        let context = trace::given(request);
+        context.unwrap_or_else(|| trace::begun(tracer, sha256, received_at)).to_string()
     }
 
     /// Writes the record; returns when every in-sync replica has it.
@@ -326,69 +357,11 @@ fn delivery_id(value: &[u8]) -> Option<&str> {
     fits.then(|| std::str::from_utf8(value).ok()).flatten()
 }
 
-/// The request's W3C trace context, if it is one, else one that is derived from the delivery: no
-/// randomness, and the same bytes received at another time are another trace.
-fn traceparent(request: &HeaderMap, sha256: &str, received_at: Micros) -> String {
-    let mut given = request.get_all(header::TRACEPARENT).iter();
-    if let (Some(one), None) = (given.next(), given.next())
-        && let Ok(one) = one.to_str()
-        && is_traceparent(one)
-    {
-        return one.to_owned();
-    }
-    // The lower half of a trace's id is what samplers throw dice with, so it is of the hash.
-    let (low, span) = (sha256.get(..16), sha256.get(16..32));
-    format!("00-{received_at:016x}{}-{}-01", low.unwrap_or_default(), span.unwrap_or_default())
-}
-
-/// Version 00 in the form of W3C Trace Context: 16, 8 and 1 bytes of lower-case hex, ids not all
-/// zero.
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str, digits: usize| {
-        part.len() == digits && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let id = |part: &str, digits| hex(part, digits) && part.bytes().any(|byte| byte != b'0');
-    let mut parts = text.split('-');
-    parts.next() == Some("00")
-        && parts.next().is_some_and(|trace| id(trace, 32))
-        && parts.next().is_some_and(|span| id(span, 16))
-        && parts.next().is_some_and(|flags| hex(flags, 2))
-        && parts.next().is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::Full;
 
     use super::*;
-
-    #[test]
-    fn a_trace_goes_on_or_is_derived() {
-        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert!(is_traceparent(good));
-        for bad in [
-            "",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-        ] {
-            assert!(!is_traceparent(bad), "{bad}");
-        }
-        let mut request = HeaderMap::new();
-        let (abc, abd) = (sha256_hex(b"abc"), sha256_hex(b"abd"));
-        let derived = traceparent(&request, &abc, 1);
-        assert!(is_traceparent(&derived), "{derived}");
-        assert_eq!(derived, traceparent(&request, &abc, 1));
-        assert_ne!(derived, traceparent(&request, &abc, 2));
-        assert_ne!(derived, traceparent(&request, &abd, 1));
-        request.append("traceparent", good.parse().expect("a value"));
-        assert_eq!(traceparent(&request, &abc, 1), good);
-        request.append("traceparent", good.parse().expect("a value"));
-        assert_eq!(traceparent(&request, &abc, 1), derived, "two are none");
-    }
 
     #[test]
     fn a_delivery_id_is_safe_to_repeat() {

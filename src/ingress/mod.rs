@@ -34,6 +34,7 @@ mod reply;
 mod route;
 mod server;
 pub mod tls;
+mod trace;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -16,6 +16,7 @@
 //! range, and a sum that is no finer than the steps. Where so few people are served that a step taken between two
 //! scrapes is one person's, `telemetry.biometric_values = false` leaves it empty; guard `/metrics` in any case.
 
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use crate::telemetry::family::{Family, Made, Maker, Peaks, Seldom, Values};
@@ -23,6 +24,7 @@ use crate::telemetry::table::{
     BROKEN, CAUSE, DEPENDENCY, ERROR_TYPE, FATE, METRIC, PART, Row, SEVERITY, SIGNAL, STAGE, STATE,
     STATUS, STEP, TOPIC, TYPE, VENDOR, VERDICT,
 };
+use crate::telemetry::trace::Tracer;
 
 /// Bounds of what has none, or one of its own by series.
 const NONE: &[f64] = &[];
@@ -69,6 +71,8 @@ macro_rules! table {
         #[derive(Clone, Debug)]
         pub struct Metrics {
             registry: Registry,
+            /// Where spans go; nowhere unless a collector is named.
+            pub tracer: Tracer,
             $(#[doc = $help] pub $field: $type,)*
         }
 
@@ -89,7 +93,7 @@ macro_rules! table {
                         rows.next().expect("invariant: a row for each field"),
                     );
                 )*
-                Self { registry, $($field,)* }
+                Self { registry, tracer: Tracer::default(), $($field,)* }
             }
         }
     };
@@ -174,11 +178,16 @@ impl Metrics {
         Self::of(&[])
     }
 
+    /// What stands in the registry now.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
     /// The page of `/metrics`, in Prometheus' text format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut page = Vec::new();
-        let written = TextEncoder::new().encode(&self.registry.gather(), &mut page);
+        let written = TextEncoder::new().encode(&self.gather(), &mut page);
         debug_assert!(written.is_ok(), "a page of text can be written to memory");
         String::from_utf8(page).unwrap_or_default()
     }

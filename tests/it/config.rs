@@ -119,6 +119,7 @@ fn every_key_has_a_field_and_every_field_a_key() {
         ("redis", fields::<redis::Settings>()),
         ("pipeline", fields::<config::Pipeline>()),
         ("admin", fields::<telemetry::health::Settings>()),
+        ("telemetry", fields::<telemetry::Settings>()),
         ("log", fields::<telemetry::log::Settings>()),
         ("vendors.*", fields::<config::Vendor>()),
     ];
@@ -152,6 +153,7 @@ fn every_text_can_be_set() {
             "vendors.terra.rate_max" | "vendors.terra.rate_per_peer_max" => "100/minute",
             // A pair, and held against each other: `tls.rs` sets both.
             "ingress.tls.certificate_file" | "ingress.tls.key_file" => continue,
+            "telemetry.otlp_endpoint" => "http://127.0.0.1:4318",
             key if key.ends_with("_file") => file.path(),
             _ => match value.as_str() {
                 Some("") | None => KEY,
@@ -270,6 +272,10 @@ fn relations_are_held() {
         ("registry.url", "http://127.0.0.1:8081/", "registry.url"),
         ("registry.url", "http://bridge:not-a-secret@127.0.0.1:8081", "registry.url"),
         ("pipeline.batch_records_max", "501", "pipeline.batch_records_max"),
+        ("telemetry.otlp_endpoint", "127.0.0.1:4318", "telemetry.otlp_endpoint"),
+        ("telemetry.otlp_endpoint", "http://a:b@127.0.0.1:4318", "telemetry.otlp_endpoint"),
+        ("telemetry.sample_ratio", "1.5", "telemetry.sample_ratio"),
+        ("telemetry.spans_queue_max", "0", "telemetry.spans_queue_max"),
     ];
     for (key, value, told) in cases {
         let found = problems("", &[(&variable(key), value)]);

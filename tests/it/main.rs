@@ -26,6 +26,7 @@ mod register_laws;
 mod schema;
 mod store_laws;
 mod task_table;
+mod telemetry;
 mod tidy;
 mod tls;
 mod top;

@@ -69,7 +69,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     // As a server in the first two; as a client for the command that plays a vendor.
     ("hyper", &["src/ingress/", "src/telemetry/health.rs", "src/commands/http.rs"]),
     ("hyper_util", &["src/ingress/", "src/telemetry/health.rs", "src/commands/http.rs"]),
-    ("reqwest", &["src/hydrator/fetch.rs", "src/kafka/registry.rs"]),
+    ("reqwest", &["src/hydrator/fetch.rs", "src/kafka/registry.rs", "src/telemetry/otlp/"]),
     ("rdkafka", &["src/kafka/"]),
     ("schema_registry_converter", &["src/kafka/registry.rs"]),
     ("tokio_postgres", &["src/postgres/"]),
@@ -81,7 +81,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("governor", &["src/ingress/limit.rs"]),
     ("prometheus", &["src/telemetry/", "src/ingress/"]),
     ("tracing_subscriber", &["src/telemetry/"]),
-    ("opentelemetry", &["src/telemetry/"]),
+    ("opentelemetry_proto", &["src/telemetry/otlp/"]),
+    ("prost", &["src/telemetry/otlp/"]),
     ("figment", &["src/config.rs"]),
     ("clap", &["src/cli.rs", "src/main.rs"]),
     ("comfy_table", &["src/commands/"]),
