@@ -1,11 +1,14 @@
 //! The pipeline: through a backlog of what is new, through the same again as what was sent twice, from receipt to what a
 //! reader sees, and a phone's years of samples.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use biometric_bridge::config::Config;
 use biometric_bridge::model::contract::{Topic, header};
 use biometric_bridge::model::record::Headers;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
+use bytes::Bytes;
 
 use crate::Scale;
 use crate::bodies;
@@ -232,37 +235,48 @@ pub(crate) fn visible(stack: &Stack, scale: &Scale, report: &mut Report) {
         scale.rate,
         window.as_secs_f64()
     ));
-    for (name, process) in [("ingress", &ingress), ("pipeline", &pipeline)] {
-        report.add(
-            NAME,
-            &format!("peak RSS of {name}"),
-            "MiB",
-            RSS,
-            meter::memory(process.pid()).peak,
-        );
+    report.add_peaks(NAME, RSS, &[("ingress", &ingress), ("pipeline", &pipeline)]);
+}
+
+/// Waits until all that was accepted is normalised, and all of that decided.
+pub(crate) fn drained(config: &Config) {
+    let (kafka, pipeline) = (&config.kafka, &config.pipeline);
+    for (group, topic) in [
+        (&pipeline.normalise_group, Topic::RawWebhooks),
+        (&pipeline.decide_group, Topic::NormalisedRecords),
+    ] {
+        let progress = Progress::of(kafka, group, topic);
+        let end = progress.end();
+        wait("all that was accepted is decided", || progress.committed() >= end);
     }
+}
+
+/// Pushes of one phone, each of the time before the last.
+const PUSHES_EACH: u64 = 10;
+
+/// What so many phones have kept, as it goes over the wire.
+fn pushes(scale: &Scale, phones: u64) -> Vec<Bytes> {
+    let now = now_us();
+    let push = |number: u64| {
+        let back = i64::try_from(number / phones * scale.samples * 30_000_000).expect("some days");
+        let person = bodies::person(number % phones);
+        on_the_wire(&bodies::push(&person, number, scale.samples, now - back))
+    };
+    (0..scale.pushes).map(push).collect()
 }
 
 /// Phones send what they have kept: through the door, to the last event that a reader sees.
 pub(crate) fn healthkit(stack: &Stack, scale: &Scale, report: &mut Report) {
     const NAME: &str = "healthkit";
-    /// Pushes of one phone, each of the time before the last.
-    const EACH: u64 = 10;
-    let now = now_us();
-    let phones = scale.pushes.div_ceil(EACH);
-    let push = |number: u64| {
-        let back = i64::try_from(number / phones * scale.samples * 30_000_000).expect("some days");
-        on_the_wire(&bodies::push(
-            &bodies::person(number % phones),
-            number,
-            scale.samples,
-            now - back,
-        ))
-    };
-    let requests: Vec<_> = (0..scale.pushes).map(push).collect();
+    let phones = scale.pushes.div_ceil(PUSHES_EACH);
+    let requests = pushes(scale, phones);
     let samples = (scale.pushes * scale.samples) as f64;
-    let bytes = requests.iter().map(bytes::Bytes::len).sum::<usize>() as f64 / samples;
-    report.note(format!("healthkit: {} pushes of {} samples ({bytes:.0} bytes each) by {phones} phones over 8 connections, through the door; from the first request to the last event", scale.pushes, scale.samples));
+    let bytes = requests.iter().map(Bytes::len).sum::<usize>() as f64 / samples;
+    report.note(format!(
+        "healthkit: {} pushes of {} samples ({bytes:.0} bytes each) by {phones} phones over 8 connections, through the \
+         door; from the first request to the last event",
+        scale.pushes, scale.samples
+    ));
     for round in 0..scale.rounds {
         let deployment = Deployment::new(stack, &format!("{NAME}{round}"));
         deployment.connect(phones);
@@ -272,10 +286,6 @@ pub(crate) fn healthkit(stack: &Stack, scale: &Scale, report: &mut Report) {
         ingress.ready();
         pipeline.ready();
         let reader = Reader::start(&config.kafka, true);
-        let read =
-            Progress::of(&config.kafka, &config.pipeline.normalise_group, Topic::RawWebhooks);
-        let decided =
-            Progress::of(&config.kafka, &config.pipeline.decide_group, Topic::NormalisedRecords);
         let meter = stack.meter().with(&[("ingress", ingress.pid()), ("pipeline", pipeline.pid())]);
         let load = Load {
             address: &ingress.door,
@@ -289,38 +299,18 @@ pub(crate) fn healthkit(stack: &Stack, scale: &Scale, report: &mut Report) {
         let (before, began) = (meter.read(), now_us());
         let outcome = load.run(|| {}, || {});
         assert_eq!(outcome.accepted, scale.pushes, "each push is accepted");
-        let raw = read.end();
-        wait("every push is normalised", || read.committed() >= raw);
-        let all = decided.end();
-        wait("every bucket is decided", || decided.committed() >= all);
+        drained(config);
         let cpu = spent(&before, &meter.read());
         std::thread::sleep(LOOK * 4);
-        let last = reader.seen.last_us.load(std::sync::atomic::Ordering::Acquire);
+        let last = reader.seen.last_us.load(Ordering::Acquire);
         let told: usize = reader.take().iter().map(|(event, _)| event.content.readings.len()).sum();
         assert_eq!(told as f64, samples, "each sample is told once");
-        report.add(
-            NAME,
-            "samples, end to end",
-            "/s",
-            Bound::AtLeast(50_000.0, 200_000.0),
-            samples * 1e6 / (last - began) as f64,
-        );
-        report.add(
-            NAME,
-            "samples, to the door's acknowledgement",
-            "/s",
-            Bound::Beside,
-            samples / outcome.seconds,
-        );
+        let rate = samples * 1e6 / (last - began) as f64;
+        let bound = Bound::AtLeast(50_000.0, 200_000.0);
+        report.add(NAME, "samples, end to end", "/s", bound, rate);
+        let rate = samples / outcome.seconds;
+        report.add(NAME, "samples, to the door's acknowledgement", "/s", Bound::Beside, rate);
         report.add_cpu(NAME, "one sample", &cpu, samples, &[]);
-        for (name, process) in [("ingress", &ingress), ("pipeline", &pipeline)] {
-            report.add(
-                NAME,
-                &format!("peak RSS of {name}"),
-                "MiB",
-                Bound::Beside,
-                meter::memory(process.pid()).peak,
-            );
-        }
+        report.add_peaks(NAME, Bound::Beside, &[("ingress", &ingress), ("pipeline", &pipeline)]);
     }
 }

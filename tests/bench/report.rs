@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::deployment::Process;
 use crate::meter::{self, Cpu};
 
 /// What a figure must be, and what it should be.
@@ -177,6 +178,19 @@ impl Report {
         for (name, seconds) in spent.iter().filter(|(name, _)| !but.contains(&name.as_str())) {
             let measure = format!("{of}: CPU of {name}");
             self.add(scenario, &measure, "µs", Bound::Beside, seconds * 1e6 / count);
+        }
+    }
+
+    /// The most memory that these processes ever had.
+    pub(crate) fn add_peaks(
+        &mut self,
+        scenario: &'static str,
+        bound: Bound,
+        processes: &[(&str, &Process)],
+    ) {
+        for (name, process) in processes {
+            let peak = meter::memory(process.pid()).peak;
+            self.add(scenario, &format!("peak RSS of {name}"), "MiB", bound, peak);
         }
     }
 
