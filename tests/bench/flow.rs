@@ -9,6 +9,7 @@ use biometric_bridge::model::contract::{Topic, header};
 use biometric_bridge::model::record::Headers;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use bytes::Bytes;
+use hdrhistogram::Histogram;
 
 use crate::Scale;
 use crate::bodies;
@@ -180,52 +181,25 @@ pub(crate) fn visible(stack: &Stack, scale: &Scale, report: &mut Report) {
         let (outcome, cpu) = measured(&load, &meter);
         assert_eq!(outcome.failed, 0, "each is answered 2xx or 503");
         wait("what was accepted is visible", || reader.seen.count() >= seen + outcome.ever);
-        let mut receipts = histogram();
-        let mut moments = histogram();
-        for (event, at) in reader.take() {
-            let number: u64 = event
-                .record_id
-                .rsplit('-')
-                .next()
-                .and_then(|number| number.parse().ok())
-                .expect("a night of ours");
+        let (receipts, moments) = since(&reader, &|number| {
             let due = (number - first) as f64 / scale.rate;
-            if due >= lead_in.as_secs_f64() {
-                receipts.saturating_record(u64::try_from(at - event.received_at).unwrap_or(0));
-                moments
-                    .saturating_record(u64::try_from(at - began - (due * 1e6) as i64).unwrap_or(0));
-            }
-        }
+            (due >= lead_in.as_secs_f64()).then_some(began + (due * 1e6) as i64)
+        });
         first += most;
         if round == 0 {
             continue;
         }
-        for (name, share, bound) in [
-            ("p50", 0.5, Bound::AtMost(15.0, 10.0)),
-            ("p95", 0.95, Bound::Beside),
-            ("p99", 0.99, Bound::AtMost(60.0, 40.0)),
-        ] {
-            report.add(
-                NAME,
-                &format!("receipt → visible, {name}"),
-                "ms",
-                bound,
-                ms(&receipts, share),
-            );
-            report.add(
-                NAME,
-                &format!("the request's moment → visible, {name}"),
-                "ms",
-                Bound::Beside,
-                ms(&moments, share),
-            );
-            report.add(
-                NAME,
-                &format!("the request's moment → its answer, {name}"),
-                "ms",
-                Bound::Beside,
-                ms(&outcome.latencies, share),
-            );
+        let (p50, p99) = (Bound::AtMost(15.0, 10.0), Bound::AtMost(60.0, 40.0));
+        for (name, share, bound) in
+            [("p50", 0.5, p50), ("p95", 0.95, Bound::Beside), ("p99", 0.99, p99)]
+        {
+            for (what, bound, latencies) in [
+                ("receipt → visible", bound, &receipts),
+                ("the request's moment → visible", Bound::Beside, &moments),
+                ("the request's moment → its answer", Bound::Beside, &outcome.latencies),
+            ] {
+                report.add(NAME, &format!("{what}, {name}"), "ms", bound, ms(latencies, share));
+            }
         }
         report.add(NAME, "answered 503", "", Bound::Beside, outcome.refused as f64);
         report.add_cpu(NAME, "one event", &cpu, outcome.accepted as f64, &[]);
@@ -236,6 +210,20 @@ pub(crate) fn visible(stack: &Stack, scale: &Scale, report: &mut Report) {
         window.as_secs_f64()
     ));
     report.add_peaks(NAME, RSS, &[("ingress", &ingress), ("pipeline", &pipeline)]);
+}
+
+/// How long the events that a reader has kept took, from their receipt and from the moments of their requests, µs; of
+/// those whose night's number has a moment.
+fn since(reader: &Reader, moment: &dyn Fn(u64) -> Option<i64>) -> (Histogram<u64>, Histogram<u64>) {
+    let (mut receipts, mut moments) = (histogram(), histogram());
+    for (event, at) in reader.take() {
+        let number = event.record_id.rsplit('-').next().and_then(|number| number.parse().ok());
+        if let Some(moment) = moment(number.expect("a night of ours")) {
+            receipts.saturating_record(u64::try_from(at - event.received_at).unwrap_or(0));
+            moments.saturating_record(u64::try_from(at - moment).unwrap_or(0));
+        }
+    }
+    (receipts, moments)
 }
 
 /// Waits until all that was accepted is normalised, and all of that decided.
