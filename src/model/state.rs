@@ -255,7 +255,7 @@ impl Shown {
             device_type: &event.device_type,
             event_id: event.event_id,
             measured_at,
-            readings: shown_readings(event),
+            readings: shown_readings(event).iter().map(ReadingShown::of).collect(),
             received_at: event.received_at,
             record_type: &event.record_type,
             revision: event.revision,
@@ -279,11 +279,48 @@ struct Document<'a> {
     device_type: &'a str,
     event_id: EventId,
     measured_at: Micros,
-    readings: &'a [Reading],
+    readings: Vec<ReadingShown<'a>>,
     received_at: Micros,
     record_type: &'a str,
     revision: i32,
     triggers: &'a [Trigger],
+}
+
+/// A reading as readers of the cache find it: what it has not got is not there.
+#[derive(Serialize)]
+struct ReadingShown<'a> {
+    metric: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symbol: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'a str>,
+    start_at: Micros,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_at: Option<Micros>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    flags: &'a [String],
+}
+
+impl<'a> ReadingShown<'a> {
+    fn of(reading: &'a Reading) -> Self {
+        Self {
+            metric: &reading.metric,
+            value: reading.value,
+            symbol: reading.symbol.as_deref(),
+            unit: reading.unit.as_deref(),
+            start_at: reading.start_at,
+            end_at: reading.end_at,
+            method: reading.method.as_deref(),
+            context: reading.context.as_deref(),
+            flags: &reading.flags,
+        }
+    }
 }
 
 /// The most readings that the cache shows of an event: a series member is kept a thousand times over.
