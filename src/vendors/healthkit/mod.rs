@@ -34,6 +34,7 @@ mod workout;
 
 use std::borrow::Cow;
 
+pub use date::spelled;
 use element::Each;
 use exported::Series;
 use push::{Place, Push};
