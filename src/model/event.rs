@@ -225,7 +225,8 @@ pub struct Content {
     pub flags: Vec<String>,
     /// The readings, in the order of the payload.
     pub readings: Vec<Reading>,
-    /// Ids of samples that are gone (unions only).
+    /// Ids of samples that are gone (unions only). In an event they go first, before `readings` come: one that is in
+    /// both is replaced.
     pub removed: Vec<String>,
 }
 
@@ -364,7 +365,9 @@ pub struct BiometricEvent {
     pub record_type: String,
     /// The vendor's id of the record, or its natural key.
     pub record_id: String,
-    /// How revisions come together; for a union `content` holds what this revision adds and removes.
+    /// How revisions come together; for a union `content` holds what this revision adds and removes: whoever keeps
+    /// the samples first takes away what `removed` names, then adds `readings`. A sample that is replaced stands in
+    /// both, with its old id and its new reading.
     pub merge: Merge,
     /// The vendor's version, µs.
     pub version: Option<Micros>,

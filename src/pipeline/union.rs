@@ -367,22 +367,4 @@ fn day_of(record_id: &str) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(start_at: i64, skewed: bool) -> Reading {
-        let metric = crate::model::metric::find("heart_rate").expect("a metric");
-        let mut reading = metric.reading(60.0, start_at, None);
-        reading.flags.extend(skewed.then(|| flag::CLOCK_SKEW.to_owned()));
-        reading
-    }
-
-    #[test]
-    fn a_reading_from_the_future_does_not_date_its_bucket() {
-        let mut content = Content::default();
-        date(&mut content, &[at(5, false), at(9, false), at(99, true)]);
-        assert_eq!((content.start_at, content.end_at), (Some(5), Some(9)));
-        date(&mut content, &[at(99, true)]);
-        assert_eq!(content.end_at, Some(99), "it is all there is");
-    }
-}
+mod tests;

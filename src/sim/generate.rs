@@ -253,23 +253,29 @@ impl Generator {
 
     /// Minutes that are sent again and again while their count grows, read in any order: their ids are derived.
     fn counted(&mut self, user: usize) -> NormalisedRecord {
-        let mut record = self.pushed(user, "samples.steps", "2026-03-29|app|export");
-        let connection = record.connection_id.to_string();
-        let id = |minute: i64| sample_id(&connection, "steps", minute * MINUTE, "app|export");
         if self.dice.one_in(8) {
             let minute = i64::try_from(self.dice.below(4)).unwrap_or(0);
-            return self.removal(user, "samples.steps", id(minute));
+            return self.removal(user, "samples.steps", minute_id(user, minute));
         }
-        record.received_at -= MINUTE * i64::try_from(self.dice.below(30)).unwrap_or(0);
+        let mut minutes = Vec::new();
         for minute in 0..4 {
-            if self.dice.one_in(2) {
-                let count = u32::try_from(self.dice.below(3)).unwrap_or(0);
-                let (at, id) = (EPOCH_US + minute * MINUTE, Some(id(minute)));
-                let mut counted = reading("steps", "{count}", f64::from(count), at, id);
-                counted.end_at = Some(at + MINUTE);
-                counted.flags.push(flag::DERIVED_ID.to_owned());
-                record.content.readings.push(counted);
-            }
+            let count = u32::try_from(self.dice.below(3)).unwrap_or(0);
+            minutes.extend(self.dice.one_in(2).then_some((minute, count)));
+        }
+        let earlier = self.dice.below(30);
+        self.minutes(user, &minutes, earlier)
+    }
+
+    /// The steps of these minutes, received this many minutes before what was made before it.
+    fn minutes(&mut self, user: usize, counts: &[(i64, u32)], earlier: usize) -> NormalisedRecord {
+        let mut record = self.pushed(user, "samples.steps", "2026-03-29|app|export");
+        record.received_at -= MINUTE * i64::try_from(earlier).unwrap_or(0);
+        for (minute, count) in counts {
+            let (at, id) = (EPOCH_US + minute * MINUTE, Some(minute_id(user, *minute)));
+            let mut counted = reading("steps", "{count}", f64::from(*count), at, id);
+            counted.end_at = Some(at + MINUTE);
+            counted.flags.push(flag::DERIVED_ID.to_owned());
+            record.content.readings.push(counted);
         }
         record
     }
@@ -277,30 +283,45 @@ impl Generator {
     /// Some samples of three nights, of one UTC day; or the removal of one.
     fn slept(&mut self, user: usize) -> NormalisedRecord {
         let first = self.dice.below(SLEEPS);
-        let (id, start) = (sleep_id(user, first), sleep_start(first));
         if self.dice.one_in(5) {
-            return self.removal(user, "samples.sleep_stage", id);
+            return self.removal(user, "samples.sleep_stage", sleep_id(user, first));
         }
-        let day = Day::of_utc(start);
-        let mut record = self.pushed(user, "samples.sleep_stage", &format!("{day}|app|watch"));
-        record.received_at -= MINUTE * i64::try_from(self.dice.below(30)).unwrap_or(0);
-        record.content.start_offset_s =
-            self.dice.pick(&[None, Some(3600), Some(-7200)]).copied().flatten();
-        record.content.end_offset_s = record.content.start_offset_s;
+        let offsets = [None, Some(3600), Some(-7200)];
+        let offset_s = self.dice.pick(&offsets).copied().flatten();
+        let mut numbers = Vec::new();
         for number in first..first + 6 {
-            let start = sleep_start(number);
-            if Day::of_utc(start) != day || number > first && self.dice.one_in(3) {
+            // What an own id says never changes; what a derived one says may.
+            let turn = if number % 5 == 0 { self.dice.below(3) } else { 0 };
+            numbers.extend((number == first || !self.dice.one_in(3)).then_some((number, turn)));
+        }
+        let earlier = self.dice.below(30);
+        self.sleeps(user, &numbers, offset_s, earlier)
+    }
+
+    /// These samples of sleep, as far as they are of the first one's UTC day.
+    fn sleeps(
+        &mut self,
+        user: usize,
+        numbers: &[(usize, usize)],
+        offset_s: Option<i32>,
+        earlier: usize,
+    ) -> NormalisedRecord {
+        let day = Day::of_utc(numbers.first().map_or(0, |(first, _)| sleep_start(*first)));
+        let mut record = self.pushed(user, "samples.sleep_stage", &format!("{day}|app|watch"));
+        record.received_at -= MINUTE * i64::try_from(earlier).unwrap_or(0);
+        record.content.start_offset_s = offset_s;
+        record.content.end_offset_s = offset_s;
+        for (number, turn) in numbers {
+            let start = sleep_start(*number);
+            if Day::of_utc(start) != day {
                 continue;
             }
-            // What an own id says never changes; what a derived one says may.
-            let derived = number % 5 == 0;
-            let turn = if derived { self.dice.below(3) } else { 0 };
             let stage = STAGES.iter().cycle().nth(number + turn).copied().unwrap_or("unknown");
             let length = MINUTE * i64::try_from(10 + number * 7 % 60).unwrap_or(0);
-            let mut slept = reading("sleep_stage", "", 0.0, start, Some(sleep_id(user, number)));
+            let mut slept = reading("sleep_stage", "", 0.0, start, Some(sleep_id(user, *number)));
             slept.end_at = Some(start + length);
             (slept.value, slept.unit, slept.symbol) = (None, None, Some(stage.to_owned()));
-            slept.flags.extend(derived.then(|| flag::DERIVED_ID.to_owned()));
+            slept.flags.extend((number % 5 == 0).then(|| flag::DERIVED_ID.to_owned()));
             record.content.readings.push(slept);
         }
         record
@@ -316,6 +337,36 @@ impl Generator {
         record.content.removed = vec![id.to_string()];
         record
     }
+}
+
+/// All that can happen to one person's samples, in a few records: samples that come, come again, go before and after
+/// they came, are replaced and are not, and a night that grows and is deleted.
+#[must_use]
+pub fn samples_of_all_kinds() -> Vec<NormalisedRecord> {
+    let mut all = Generator::new(1, Mix { users: 1, samples: true });
+    let (evening, morning) = ([(5, 0), (7, 0)], [(11, 0), (13, 0)]);
+    let sleep = "samples.sleep_stage";
+    // A person's samples are numbered as they come, so that the fourth is one of those to come.
+    let waits = all.removal(0, "samples.heart_rate", sample_uuid(0, 3));
+    vec![
+        all.beats(0),
+        waits,
+        all.minutes(0, &[(0, 1), (1, 5)], 0),
+        all.sleeps(0, &evening, Some(3600), 0),
+        all.minutes(0, &[(0, 2)], 60),
+        all.sleeps(0, &morning, Some(3600), 0),
+        all.minutes(0, &[(0, 3)], 0),
+        all.sleeps(0, &[(5, 1)], Some(3600), 0),
+        all.removal(0, sleep, sleep_id(0, 5)),
+        all.removal(0, sleep, sleep_id(0, 13)),
+        all.removal(0, sleep, sleep_id(0, 7)),
+        all.beats(0),
+        all.beats(0),
+    ]
+}
+
+fn minute_id(user: usize, minute: i64) -> Uuid {
+    sample_id(&user.to_string(), "steps", minute * MINUTE, "app|export")
 }
 
 /// How many samples of sleep a person has.

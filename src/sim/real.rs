@@ -65,8 +65,23 @@ impl Real {
 impl Dialect for Real {
     type Decide = Decide;
 
+    #[cfg(not(feature = "planted"))]
     fn processor(&self) -> Decide {
         Decide::new(self.codec())
+    }
+
+    /// With the bug that this run is to catch, where it is one of decide's: pure code knows no switches.
+    #[cfg(feature = "planted")]
+    fn processor(&self) -> Decide {
+        use crate::pipeline::flaw::{Flaw, Flaws};
+        use crate::stream::planted::Bug;
+        let alive = [
+            (Bug::DerivedOrderIgnored, Flaw::OrderIgnored),
+            (Bug::SessionStays, Flaw::SessionStays),
+            (Bug::EarlyRemovalForgotten, Flaw::EarlyRemovalForgotten),
+        ];
+        let alive = alive.into_iter().find(|(bug, _)| bug.alive()).map(|(_, flaw)| flaw);
+        Decide::flawed(self.codec(), Flaws::planted(alive))
     }
 
     fn write(&self, record: &NormalisedRecord) -> Bytes {

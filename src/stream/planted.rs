@@ -55,11 +55,17 @@ pub enum Bug {
     ForeignOffsetBelieved,
     /// A second writer's revision is overlooked (`ON CONFLICT DO NOTHING`).
     ConflictIgnored,
+    /// A sample of a derived id is replaced by whatever is read last, in order or not.
+    DerivedOrderIgnored,
+    /// A sleep session of which nothing is left is not deleted.
+    SessionStays,
+    /// A deletion that comes before its sample is forgotten.
+    EarlyRemovalForgotten,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::AnswerBeforeAck,
         Self::SeenWithoutOwner,
         Self::NoFenceNoCompare,
@@ -84,6 +90,9 @@ impl Bug {
         Self::IdleNotLooked,
         Self::ForeignOffsetBelieved,
         Self::ConflictIgnored,
+        Self::DerivedOrderIgnored,
+        Self::SessionStays,
+        Self::EarlyRemovalForgotten,
     ];
 
     /// Whether this bug is planted in this run.

@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join;
+
 use super::batch::Batch;
 use super::commit::{Ending, Transaction, transact};
 use super::planted::Bug;
@@ -28,11 +30,11 @@ use super::tally::{self, Standing, Tally};
 use super::task::{Cause, Event, Position, State, Task, Why};
 use super::traced::{self, Traced};
 use super::{Advance, Applied, Cache, Clock, Fenced, Log, Metadata, Processor, Publisher, Store};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::model::outbox::Output;
 use crate::model::record::OutRecord;
-use crate::model::state::Outcome;
+use crate::model::state::{Hole, Outcome, Shown};
 use crate::telemetry::metrics::Metrics;
 
 /// How a worker behaves in time. The bounds of a batch are the protocol's; smaller ones are for tests.
@@ -117,6 +119,8 @@ pub struct Worker<L, P, S, C, K, D> {
     stop: Stop,
     /// Whose turn it is: a careful partition's, or the others'.
     careful_turn: bool,
+    /// What is committed and the cache does not show yet.
+    unshown: Vec<Shown>,
     /// Only in a planted bug: outputs of a batch that Kafka was not asked about yet.
     early: Vec<Output>,
 }
@@ -157,6 +161,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             next_recovery: i32::MIN,
             stop: Stop::default(),
             careful_turn: false,
+            unshown: Vec::new(),
             early: Vec::new(),
         }
     }
@@ -167,6 +172,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         while !stop.is_set() {
             self.step().await;
         }
+        self.show().await;
         for owned in self.log.owned() {
             self.give_back(owned.partition, owned.term).await;
         }
@@ -198,6 +204,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         }
         let is_recovering = |task: &Task| matches!(task.state, State::Recovering(_));
         if !self.tasks.values().any(is_recovering) {
+            self.show().await;
             self.log.wait(self.settings.wait_max).await;
         }
     }
@@ -526,7 +533,15 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             Some(_) => Default::default(), // what is given up is not looked at either
             None => self.processor.plan(batch.records()),
         };
-        let (progress, known) = match self.store.load(topic, partitions, &plan).await {
+        let unshown = std::mem::take(&mut self.unshown);
+        let Self { store, cache, clock, .. } = self;
+        let load = async { (store.load(topic, partitions, &plan).await, clock.elapsed()) };
+        let ((load, loaded), shown) = join(load, cache.show(&unshown)).await;
+        self.time("load", started, loaded);
+        if !unshown.is_empty() {
+            self.shown(started, shown).await;
+        }
+        let (progress, known) = match load {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.failed(&error);
@@ -545,7 +560,6 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             return Decided::Recover;
         }
         let loaded = self.clock.elapsed();
-        self.time("load", started, loaded);
         let decided = match untried {
             Some(outcome) => Ok(outcome),
             None => self.processor.decide(batch.records(), read, known),
@@ -656,7 +670,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         if nothing_to_say || self.transact(&partitions, &records, &offsets, metadata).await {
             self.sent(&partitions);
             tally::batch(&self.metrics, batch, &outcome, &records, self.clock.now_us());
-            self.show(&outcome).await;
+            self.unshown.append(&mut outcome.shown);
             self.traced.end(&self.clock, Some(&outcome));
         }
     }
@@ -713,13 +727,20 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         }
     }
 
-    /// The cache, best effort: what it cannot take is counted, and is right again with the next event.
-    async fn show(&mut self, outcome: &Outcome) {
-        if outcome.shown.is_empty() {
-            return;
+    /// The cache, best effort: what it cannot take is counted, and is right again with the next event. Beside the
+    /// next load, or when there is none: what is committed is not held up by it, nor is what follows.
+    async fn show(&mut self) {
+        let unshown = std::mem::take(&mut self.unshown);
+        if !unshown.is_empty() {
+            let started = self.clock.elapsed();
+            let shown = self.cache.show(&unshown).await;
+            self.shown(started, shown).await;
         }
-        let started = self.clock.elapsed();
-        let shown = match self.cache.show(&outcome.shown).await {
+    }
+
+    /// The end of a show: holes are filled with what stands before.
+    async fn shown(&mut self, started: Duration, shown: Result<Vec<Hole>>) {
+        let shown = match shown {
             Ok(holes) if holes.is_empty() => Ok(holes),
             Ok(holes) => match self.store.latest(&holes).await {
                 Ok(before) => self.cache.show(&before).await,

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use biometric_bridge::model::contract::Topic;
-use biometric_bridge::model::event::NormalisedRecord;
+use biometric_bridge::model::event::{BiometricEvent, NormalisedRecord, Op};
 use biometric_bridge::model::record::Headers;
+use biometric_bridge::model::state::Verdict;
 use biometric_bridge::sim::driver::{Dialect, Driver, Setting, settings};
 use biometric_bridge::sim::faults::{SEAMS, Seam};
-use biometric_bridge::sim::generate::{Generator, Mix};
+use biometric_bridge::sim::generate::{Generator, Mix, samples_of_all_kinds};
 use biometric_bridge::sim::group::Protocol;
 use biometric_bridge::sim::plain::Plain;
 use biometric_bridge::sim::real::Real;
@@ -38,8 +39,11 @@ fn world<D: Dialect>(dialect: &D, what: &What) -> Driver {
     let What { batching, protocol, workers, samples, .. } = *what;
     let setting = Setting { protocol, worker: settings(batching), ..Setting::default() };
     let mut driver = Driver::with_workers(setting, dialect, workers);
-    let mut people = Generator::new(7, Mix { users: 3, samples });
-    let records: Vec<NormalisedRecord> = people.records(7);
+    let records: Vec<NormalisedRecord> = if samples {
+        samples_of_all_kinds()
+    } else {
+        Generator::new(7, Mix { users: 3, samples }).records(7)
+    };
     for (at, record) in records.iter().enumerate() {
         driver.record(dialect, record);
         if at == 3 {
@@ -115,9 +119,33 @@ fn like(batching: usize, protocol: Protocol, workers: usize, samples: bool) -> W
     What { seam: None, nth: 0, batching, protocol, workers, samples }
 }
 
+/// What happens of all that can happen to samples.
+fn happens(driver: &Driver, real: &Real) -> [bool; 6] {
+    let events: Vec<_> = driver
+        .committed(Topic::BiometricEvents)
+        .iter()
+        .filter_map(|record| real.event(record.value.as_deref()?))
+        .collect();
+    let any = |is: &dyn Fn(&BiometricEvent) -> bool| events.iter().any(is);
+    let of = |event: &BiometricEvent, name: &str| event.record_type == name;
+    let waits = driver.decisions().iter().any(|one| one.verdict == Verdict::Waiting);
+    [
+        any(&|event| of(event, "samples.heart_rate") && event.revision > 1),
+        any(&|event| of(event, "samples.steps") && !event.content.removed.is_empty()),
+        any(&|event| of(event, "samples.sleep_stage") && !event.content.removed.is_empty()),
+        any(&|event| of(event, "sleep") && event.vendor == "healthkit" && event.revision > 1),
+        any(&|event| of(event, "sleep") && event.vendor == "healthkit" && event.op == Op::Delete),
+        waits,
+    ]
+}
+
 #[test]
 fn one_worker_that_starts_again() {
     let real = Real::new().expect("a codec");
+    let calm = like(1, Protocol::Cooperative, 1, true);
+    let mut driver = world(&real, &calm);
+    finish(&real, &mut driver, &calm);
+    assert_eq!(happens(&driver, &real), [true; 6], "{}", driver.explain());
     let one = |batching| sweep(&real, like(batching, Protocol::Cooperative, 1, true));
     let runs: usize = BATCHINGS.into_iter().map(one).sum();
     println!("{runs} runs of the real pipeline, one history");

@@ -8,11 +8,12 @@ use std::time::Duration;
 use biometric_bridge::model::contract::Topic;
 use biometric_bridge::model::event::NormalisedRecord;
 use biometric_bridge::model::record::Headers;
-use biometric_bridge::sim::driver::{Driver, Setting, settings};
+use biometric_bridge::sim::driver::{Dialect, Driver, Setting, settings};
 use biometric_bridge::sim::faults::{Call, Grant};
 use biometric_bridge::sim::generate::{Dice, Generator, Mix};
 use biometric_bridge::sim::group::Protocol;
 use biometric_bridge::sim::plain::Plain;
+use biometric_bridge::sim::real::Real;
 use bytes::Bytes;
 
 const INPUT: Topic = Topic::NormalisedRecords;
@@ -36,10 +37,13 @@ struct Weather {
     failover: bool,
     /// Offsets that expire or are moved: then once becomes at least once.
     operators: bool,
+    /// Unions and removals among the records; the dialect must know them.
+    samples: bool,
 }
 
 /// One walk.
-struct Walk {
+struct Walk<D> {
+    dialect: D,
     driver: Driver,
     dice: Dice,
     people: Generator,
@@ -52,8 +56,8 @@ struct Walk {
     at_least_once: bool,
 }
 
-impl Walk {
-    fn new(seed: u64, protocol: Protocol, weather: Weather) -> Self {
+impl<D: Dialect> Walk<D> {
+    fn new(dialect: D, seed: u64, protocol: Protocol, weather: Weather) -> Self {
         let mut dice = Dice::new(seed ^ 0x5eed);
         let partitions = if dice.one_in(4) { 1 } else { 2 };
         let setting = Setting { protocol, partitions, seed, ..Setting::default() };
@@ -61,13 +65,24 @@ impl Walk {
         let slots = if dice.one_in(3) { 3 } else { 2 };
         for _ in 0..slots {
             let batching = [1, 2, 7][dice.below(3)];
-            driver.add_worker(&Plain, settings(batching));
+            driver.add_worker(&dialect, settings(batching));
         }
-        let people = Generator::new(seed, Mix { users: 3, samples: false });
-        let to_come = 5 + dice.below(6);
+        let people = Generator::new(seed, Mix { users: 3, samples: weather.samples });
+        let to_come = if weather.samples { 10 + dice.below(12) } else { 5 + dice.below(6) };
         let made = Vec::new();
         let at_least_once = false;
-        Self { driver, dice, people, to_come, made, weather, faults: 0, slots, at_least_once }
+        Self {
+            dialect,
+            driver,
+            dice,
+            people,
+            to_come,
+            made,
+            weather,
+            faults: 0,
+            slots,
+            at_least_once,
+        }
     }
 
     fn deliver(&mut self) {
@@ -83,11 +98,11 @@ impl Walk {
             }
             2 if !self.made.is_empty() => {
                 let again = self.made[self.dice.below(self.made.len())].clone();
-                self.driver.record(&Plain, &again);
+                self.driver.record(&self.dialect, &again);
             }
             _ => {
                 let record = self.people.record();
-                self.driver.record(&Plain, &record);
+                self.driver.record(&self.dialect, &record);
                 self.made.push(record);
             }
         }
@@ -189,7 +204,7 @@ impl Walk {
         }
         self.driver.heal();
         let ran = self.driver.run();
-        let report = self.driver.report(&Plain);
+        let report = self.driver.report(&self.dialect);
         let right = if self.at_least_once { report.is_at_least_once() } else { report.is_clean() };
         let settled = self.driver.is_settled(INPUT);
         let weather = self.weather;
@@ -201,34 +216,44 @@ impl Walk {
     }
 }
 
-fn walks(weather: Weather) {
+fn walks<D: Dialect>(dialect: &D, rounds: u64, weather: Weather) {
     let only = number("SEED");
     for protocol in Protocol::ALL {
-        let seeds = only.map_or(1..=rounds(), |seed| seed..=seed);
+        let seeds = only.map_or(1..=rounds, |seed| seed..=seed);
         for seed in seeds {
-            Walk::new(seed, protocol, weather).walk(seed, protocol);
+            Walk::new(dialect.clone(), seed, protocol, weather).walk(seed, protocol);
         }
     }
 }
 
+const CALM: Weather = Weather { faults: 3, failover: false, operators: false, samples: false };
+
 #[test]
 fn walks_with_few_faults() {
-    walks(Weather { faults: 3, failover: false, operators: false });
+    walks(&Plain, rounds(), CALM);
 }
 
 #[test]
 fn walks_with_many_faults() {
-    walks(Weather { faults: 12, failover: false, operators: false });
+    walks(&Plain, rounds(), Weather { faults: 12, ..CALM });
 }
 
 #[test]
 fn walks_with_failovers() {
-    walks(Weather { faults: 6, failover: true, operators: false });
+    walks(&Plain, rounds(), Weather { faults: 6, failover: true, ..CALM });
 }
 
 #[test]
 fn walks_with_operators() {
-    walks(Weather { faults: 8, failover: true, operators: true });
+    walks(&Plain, rounds(), Weather { faults: 8, failover: true, operators: true, ..CALM });
+}
+
+/// The pipeline's own decide, with samples that gather, are replaced and go, and the nights that are made of them.
+#[test]
+fn walks_with_samples() {
+    let real = Real::new().expect("a codec");
+    let weather = Weather { faults: 6, failover: true, samples: true, ..CALM };
+    walks(&real, rounds().div_ceil(5), weather);
 }
 
 // ── the hazards of exactly_once.md §2, each by its shortest trace ──────────────────────────────────────────────

@@ -200,3 +200,38 @@ impl Night {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::sample::{Doing, Stage};
+    use crate::pipeline::sessions::session;
+    use proptest::prelude::*;
+
+    const MINUTE: Micros = 60_000_000;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// Two that were written apart say the same: the pipeline's and this one.
+        #[test]
+        fn the_fast_way_is_the_slow_way(samples in prop::collection::vec(
+            (0..4320_i64, -5..200_i64, 0..7_usize, prop::option::of(-18..=18_i32)), 0..16
+        )) {
+            let metric = metric::find("sleep_stage").expect("a metric");
+            let stages: Vec<Stage> = samples.iter().map(|(from, length, doing, hours)| Stage {
+                start_at: from * MINUTE,
+                end_at: (from + length) * MINUTE,
+                doing: Doing::ALL[*doing],
+                offset_s: hours.map(|hours| hours * 3600),
+            }).collect();
+            let readings = || stages.iter().map(|stage| {
+                let reading = metric.symbol(stage.doing.symbol(), stage.start_at, Some(stage.end_at));
+                (reading.expect("a stage"), stage.offset_s)
+            }).collect();
+            for date in -1..=5 {
+                prop_assert_eq!(session(Day(date), &stages), night(date, readings()));
+            }
+        }
+    }
+}
