@@ -5,10 +5,9 @@
 
 use std::time::Duration;
 
-use biometric_bridge::error::{Error, Result};
-use biometric_bridge::model::contract::{Topic, header};
-use biometric_bridge::model::event::{BiometricEvent, NormalisedRecord};
-use biometric_bridge::model::record::{Headers, Record};
+use biometric_bridge::model::contract::Topic;
+use biometric_bridge::model::event::NormalisedRecord;
+use biometric_bridge::model::record::Headers;
 use biometric_bridge::sim::driver::{Driver, Setting, settings};
 use biometric_bridge::sim::faults::{Call, Grant};
 use biometric_bridge::sim::generate::{Dice, Generator, Mix};
