@@ -56,6 +56,8 @@ pub enum Command {
     Metrics(Output),
     /// Turn one payload into canonical records, as JSON lines, or into its reject. Needs no infrastructure.
     Normalise(Normalise),
+    /// Send a person's history from a file: Apple's export.xml or its zip, or a JSON of Health Auto Export.
+    Import(Import),
     /// Run ingress and pipeline over a world in memory: a first look, nothing installed, nothing kept.
     Try(Try),
     /// Invented traffic.
@@ -180,6 +182,31 @@ pub struct Normalise {
     #[arg(long, value_name = "TIME")]
     pub received_at: Option<String>,
     /// The payload, or `-` for standard input.
+    pub file: PathBuf,
+}
+
+/// `import`
+#[derive(Args, Debug)]
+pub struct Import {
+    /// Where the ingress listens.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// A file with the connection's token, as `connections add` prints it.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Count by type and day what would be sent, and send nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Pass over so many pieces, which an import that stopped says were accepted.
+    #[arg(long, value_name = "PIECES", default_value_t = 0)]
+    pub skip: u64,
+    /// How long one piece is sent again where the ingress is full or away, seconds.
+    #[arg(long, default_value_t = 300)]
+    pub wait: u64,
+    /// How it prints.
+    #[command(flatten)]
+    pub output: Output,
+    /// export.xml, the zip that holds it, or a JSON of Health Auto Export.
     pub file: PathBuf,
 }
 

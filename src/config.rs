@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::ingress::{Keys, VendorKeys};
+use crate::ingress::{Keys, Rate, VendorKeys};
 use crate::vendors;
 
 /// Every key with its default and its reason; also the reference that `config docs` prints.
@@ -124,6 +124,12 @@ pub struct Vendor {
     /// What its handshake must name.
     #[serde(default)]
     pub handshake_token: Option<SecretString>,
+    /// How many of its requests are taken in a time.
+    #[serde(default)]
+    pub rate_max: Option<Rate>,
+    /// How many of one peer's.
+    #[serde(default)]
+    pub rate_per_peer_max: Option<Rate>,
 }
 
 /// The whole.
@@ -145,6 +151,8 @@ pub struct Config {
     pub pipeline: Pipeline,
     /// The admin listener.
     pub admin: crate::telemetry::health::Settings,
+    /// What is measured and where it is sent.
+    pub telemetry: crate::telemetry::Settings,
     /// What is logged.
     pub log: crate::telemetry::log::Settings,
     /// Whether somebody asked for a level of the log, or it is the default's.
@@ -528,6 +536,7 @@ fn typed(
     let (registry, postgres) = (sections.read("registry"), sections.read("postgres"));
     let (redis, pipeline) = (sections.read("redis"), sections.read("pipeline"));
     let (admin, log) = (sections.read("admin"), sections.read("log"));
+    let telemetry: Option<crate::telemetry::Settings> = sections.read("telemetry");
     let (secrets, vendors) = (sections.read("secrets"), sections.read("vendors"));
     let config = Config {
         profile,
@@ -538,6 +547,7 @@ fn typed(
         redis: redis?,
         pipeline: pipeline?,
         admin: admin?,
+        telemetry: telemetry?,
         log: log?,
         log_level_is_set: false,
         secrets: secrets?,
@@ -556,6 +566,9 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
     }
     for (key, what) in config.registry.problems(production) {
         problems.push(Problem::new(format!("registry.{key}"), format!("must be {what}")));
+    }
+    for (key, what) in config.telemetry.problems() {
+        problems.push(Problem::new(format!("telemetry.{key}"), format!("must be {what}")));
     }
     for text in config.ingress.problems() {
         let (key, what) = text.split_once(": ").unwrap_or(("ingress", &text));
@@ -637,7 +650,12 @@ impl Config {
                     .flatten()
                     .cloned()
                     .collect();
-            let keys = VendorKeys { signing, handshake: vendor.handshake_token.clone() };
+            let keys = VendorKeys {
+                signing,
+                handshake: vendor.handshake_token.clone(),
+                rate_max: vendor.rate_max,
+                rate_per_peer_max: vendor.rate_per_peer_max,
+            };
             (!keys.signing.is_empty()).then(|| (name.clone(), keys))
         });
         let pseudonym = self.secrets.pseudonym_key.clone().unwrap_or_default();

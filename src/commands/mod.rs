@@ -6,6 +6,7 @@ pub mod audit;
 pub mod connections;
 pub mod describe;
 pub mod http;
+pub mod import;
 pub mod metrics;
 pub mod migrate;
 pub mod normalise;
@@ -50,6 +51,7 @@ pub fn run(cli: &Cli) -> u8 {
         Command::Describe => done(describe::run(&mut std::io::stdout())),
         Command::Metrics(output) => done(metrics::run(output.json, &mut std::io::stdout())),
         Command::Normalise(arguments) => normalise::run(arguments, &mut std::io::stdout()),
+        Command::Import(arguments) => import::run(arguments, &mut std::io::stdout()),
         Command::Config(cli::ConfigCommand::Docs) => print(config::DEFAULTS),
         _ => match load(cli) {
             Ok(config) => with_config(cli, config),
@@ -116,9 +118,11 @@ async fn perform(command: &Command, config: &Config) -> u8 {
         Command::Digest(output) => audit::digest(*output, config, out).await,
         Command::Try(what) => trial::run(what, config, out).await,
         Command::Top(what) => top::run(what, config, out).await,
-        Command::Describe | Command::Metrics(_) | Command::Normalise(_) | Command::Config(_) => {
-            FAILED
-        }
+        Command::Describe
+        | Command::Import(_)
+        | Command::Metrics(_)
+        | Command::Normalise(_)
+        | Command::Config(_) => FAILED,
     }
 }
 

@@ -164,6 +164,7 @@ mod tests {
 
     use super::*;
     use crate::model::record::Headers;
+    use crate::vendors::wire::hmac::Key;
 
     const KEY: &[u8] = b"not-a-secret-test-key";
     const BODY: &[u8] = b"{\"event_type\":\"update\",\"data_type\":\"sleep\",\
@@ -177,7 +178,8 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
             .collect();
-        let secrets = Secrets { signing: keys.to_vec(), handshake: None };
+        let keys: Vec<Key> = keys.iter().copied().map(Key::new).collect();
+        let secrets = Secrets { signing: &keys, handshake: None };
         let request = Request { headers: &headers, body: BODY };
         VENDOR.verify(&request, &secrets, now_us).map(|_| ())
     }
@@ -245,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_challenge_is_echoed_to_who_knows_the_token() {
-        let secrets = Secrets { signing: vec![KEY], handshake: Some(b"not-a-secret-token") };
+        let secrets = Secrets { signing: &[Key::new(KEY)], handshake: Some(b"not-a-secret-token") };
         let ask = |query: &[(&str, &str)], secrets: &Secrets<'_>| {
             let query: Vec<_> =
                 query.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();

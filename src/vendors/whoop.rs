@@ -114,6 +114,7 @@ mod tests {
 
     use super::*;
     use crate::model::record::Headers;
+    use crate::vendors::wire::hmac::Key;
 
     const KEY: &[u8] = b"not-a-secret-test-key";
     const BODY: &[u8] = b"{\"user_id\":481516,\"id\":\"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77\",\
@@ -127,7 +128,8 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
             .collect();
-        let secrets = Secrets { signing: vec![b"the-next", KEY], handshake: None };
+        let keys = [b"the-next", KEY].map(Key::new);
+        let secrets = Secrets { signing: &keys, handshake: None };
         let request = Request { headers: &headers, body: BODY };
         VENDOR.verify(&request, &secrets, now_us).map(|_| ())
     }

@@ -1,5 +1,6 @@
 //! What vendors' formats have in common: signature recipes, strict JSON, units, packed bodies, thin notifications.
 
+pub mod glance;
 pub mod gzip;
 pub mod hmac;
 pub mod json;
