@@ -8,6 +8,7 @@
     reason = "a test that panics fails, which is what it is for"
 )]
 
+mod alerts;
 mod cache_laws;
 mod cli;
 mod config;
@@ -28,3 +29,6 @@ mod task_table;
 mod telemetry;
 mod tidy;
 mod vendor_laws;
+
+#[path = "../promql/mod.rs"]
+mod promql;
