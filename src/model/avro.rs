@@ -289,7 +289,7 @@ pub fn content_hash(op: Op, content: &[u8]) -> ContentHash {
         Op::Upsert => 1,
         Op::Delete => 2,
     };
-    ContentHash::of(&[&[op], content])
+    ContentHash::of_parts(&[&[op], content])
 }
 
 fn prefix(bytes: &mut Vec<u8>, id: u32) {

@@ -71,6 +71,7 @@ pub mod id;
 pub mod metric;
 pub mod outbox;
 pub mod record;
+pub mod sample;
 pub mod state;
 pub mod time;
 pub mod trigger;
