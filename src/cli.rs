@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands;
+
 /// Wearable data in, one trustworthy stream of biometric events out.
 #[derive(Debug, Parser)]
 #[command(
@@ -65,6 +67,8 @@ pub enum Command {
     Audit(Audit),
     /// Print a digest of the current content, to compare two databases.
     Digest(Output),
+    /// Show what running processes do: flow, verdicts, lag, latencies, permits, dependencies, errors.
+    Top(Top),
 }
 
 /// How a command prints.
@@ -298,4 +302,34 @@ pub struct Audit {
     /// How it prints.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// `top`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "On a terminal a table that moves, until Ctrl-C; elsewhere one line of name=value an interval. A \
+                  process that does not answer is shown as away; only with --once, and where none answers, it is a \
+                  failure (1). NO_COLOR is respected."
+)]
+pub struct Top {
+    /// A process's admin listener; may be given more than once. The configuration's `admin.address` where absent.
+    #[arg(long, value_name = "URL", value_parser = admin_url)]
+    pub url: Vec<String>,
+    /// Seconds between two looks.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub every: u64,
+    /// Look for one interval, print, and end.
+    #[arg(long, conflicts_with = "count")]
+    pub once: bool,
+    /// Print so many intervals and end.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// How it prints: one object a line, for every interval.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+fn admin_url(text: &str) -> Result<String, &'static str> {
+    let is_one = commands::http::Client::new(text, std::time::Duration::ZERO).is_some();
+    if is_one { Ok(text.to_owned()) } else { Err("it has the form http://host:port") }
 }

@@ -11,7 +11,9 @@ pub mod metrics;
 pub mod migrate;
 pub mod normalise;
 pub mod schemas;
+pub mod screen;
 pub mod simulate;
+pub mod top;
 pub mod topics;
 pub mod trial;
 pub mod watch;
@@ -81,7 +83,7 @@ fn with_config(cli: &Cli, config: Config) -> u8 {
             cli::ConfigCommand::Check => print("the configuration is good\n"),
         };
     }
-    if let Err(error) = log::install(&config.log) {
+    if let Err(error) = log::install(&logged(&cli.command, &config)) {
         return done(Err(error));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -89,6 +91,16 @@ fn with_config(cli: &Cli, config: Config) -> u8 {
         Ok(runtime) => runtime.block_on(perform(&cli.command, &config)),
         Err(_) => done(Err(Error::internal("start a runtime"))),
     }
+}
+
+/// What is logged: of a command that ends nothing below a warning, unless somebody asked for a level. Its result is
+/// for a person, and the progress of the engine in it is not.
+fn logged(command: &Command, config: &Config) -> log::Settings {
+    let is_role = matches!(command, Command::Ingress | Command::Pipeline | Command::All);
+    if is_role || config.log_level_is_set {
+        return config.log.clone();
+    }
+    log::Settings { level: log::Level::Warn }
 }
 
 async fn perform(command: &Command, config: &Config) -> u8 {
@@ -105,6 +117,7 @@ async fn perform(command: &Command, config: &Config) -> u8 {
         Command::Audit(what) => audit::run(what, config, out).await,
         Command::Digest(output) => audit::digest(*output, config, out).await,
         Command::Try(what) => trial::run(what, config, out).await,
+        Command::Top(what) => top::run(what, config, out).await,
         Command::Describe
         | Command::Import(_)
         | Command::Metrics(_)

@@ -26,9 +26,12 @@ use crate::model::record::Record;
 use crate::model::state::{Known, Outcome, Plan, VendorUser};
 use crate::pipeline::decide::{self, Decide};
 use crate::pipeline::normalise::{self, Normalise};
+use crate::stream::clock::now_us;
 use crate::stream::{Converter, Processor, Relayed};
 use crate::telemetry::health::{self, Readiness};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::{self, Exporter, Source};
+use crate::vendors;
 
 impl Processor for Decide {
     type Read = decide::Read;
@@ -140,6 +143,19 @@ pub async fn bind(doing: &'static str, address: std::net::SocketAddr) -> Result<
     TcpListener::bind(address)
         .await
         .map_err(|error| Error::new(Kind::InternalError, doing, format!("{:?}", error.kind())))
+}
+
+/// What this process counts, and what sends it to a collector where one is named: it is stopped last.
+///
+/// # Errors
+/// Where no client for the collector can be made.
+pub fn telemetry(config: &Config, role: &'static str) -> Result<(Metrics, Exporter)> {
+    let metrics = Metrics::of(&vendors::names());
+    if !config.telemetry.biometric_values {
+        metrics.values.leave_empty();
+    }
+    let source = Source { role, instance: config.slot() };
+    otlp::start(&config.telemetry, &source, metrics, now_us)
 }
 
 /// Serves the admin listener until the process ends.

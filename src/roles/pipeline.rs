@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{patiently, probe_deadline, serve_admin};
+use super::{patiently, probe_deadline, serve_admin, telemetry};
 use crate::config::{Config, Profile, UnknownUsers};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::admin;
@@ -33,7 +33,6 @@ use crate::stream::relay::{self, Relay};
 use crate::stream::worker::{self, Stop, Worker};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::Metrics;
-use crate::vendors;
 
 /// What the pipeline needs of Kafka.
 pub const TOPICS: [Topic; 5] = [
@@ -55,7 +54,7 @@ const LEAVE: Duration = Duration::from_secs(8);
 /// # Errors
 /// What is missing, with what to run; or that a worker ended by itself.
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
-    let metrics = Metrics::of(&vendors::names());
+    let (metrics, exporter) = telemetry(config, "pipeline")?;
     let (ended, started) = (CancellationToken::new(), Arc::default());
     let readiness = Readiness::new(stop.clone(), probe_deadline(config));
     let readiness = probes(config, readiness, Arc::clone(&started));
@@ -63,6 +62,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     let workers = start(config, &metrics, &stop).await?;
     started.store(true, Ordering::Release);
     let done = workers.until(stop).await;
+    exporter.stop().await;
     ended.cancel();
     done
 }

@@ -14,6 +14,7 @@ pub mod recover;
 pub mod relay;
 mod tally;
 pub mod task;
+mod traced;
 pub mod worker;
 
 use std::any::Any;

@@ -22,6 +22,7 @@ use futures_util::future::{self, Either};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::tally::{self, Standing, Tally};
+use super::traced::{self, Traced};
 use super::worker::Stop;
 use super::{Clock, Converter, Log, Owned, Reader, Register, Relayed, Sender};
 use crate::error::{Disposition, Error, Kind, Result};
@@ -108,6 +109,7 @@ pub struct Relay<L, S, R, Rd, K, V> {
     /// Not before then a partition that could not be begun is tried again.
     begin_at: Duration,
     tally: Tally,
+    traced: Traced,
 }
 
 impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L, S, R, Rd, K, V> {
@@ -125,6 +127,7 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
     ) -> Self {
         let now = clock.elapsed();
         let tally = Tally::new(&metrics, STAGE);
+        let traced = Traced::new(metrics.tracer.clone(), traced::NORMALISE);
         Self {
             log,
             sender,
@@ -141,6 +144,7 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
             measured_at: now,
             begin_at: now,
             tally,
+            traced,
         }
     }
 
@@ -302,6 +306,7 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
 
     /// Does what is left of the pending batch.
     async fn batch(&mut self) -> Result<()> {
+        self.traced.begin(&self.pending.records, &self.clock);
         if !self.pending.sent {
             let begun = self.clock.elapsed();
             let (users, read) = self.converter.read(&self.pending.records);
@@ -337,12 +342,14 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
             }
         }
         self.pending = Pending::default();
+        self.traced.end(&self.clock, None);
         Ok(())
     }
 
     /// Counts how long a part of a batch took that began then; gives when it ended.
-    fn time(&self, part: &str, begun: Duration) -> Duration {
+    fn time(&mut self, part: &'static str, begun: Duration) -> Duration {
         let ended = self.clock.elapsed();
+        self.traced.part(part, begun, ended);
         self.metrics.batch_seconds.at([part]).observe(ended.saturating_sub(begun).as_secs_f64());
         ended
     }
@@ -482,6 +489,7 @@ impl Counts {
         }
         count("held", made.notes.held.len());
         count("to_fetch", made.notes.hydrations.len());
+        count("left_out", made.notes.left_out);
         for row in &made.notes.verdicts {
             count(row.verdict, 1);
         }

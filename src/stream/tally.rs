@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Owned;
+use super::batch::Batch;
 use super::task::{State, Task};
-use crate::model::record::Record;
-use crate::model::state::{Decision, Facts, Verdict};
+use crate::model::contract::Topic;
+use crate::model::record::{OutRecord, Record};
+use crate::model::state::{Decision, Facts, Outcome, Verdict};
 use crate::telemetry::family::Peak;
 use crate::telemetry::metrics::Metrics;
 
@@ -95,8 +97,28 @@ pub(super) fn size(records: usize) -> f64 {
     u32::try_from(records).map_or(f64::INFINITY, f64::from)
 }
 
+/// Counts a batch of decide that stands: `records` were sent, `now_us` is when they became visible.
+pub(super) fn batch(
+    metrics: &Metrics,
+    batch: &Batch,
+    outcome: &Outcome,
+    records: &[OutRecord],
+    now_us: i64,
+) {
+    metrics.batch_records.at(["decide"]).observe(size(batch.records().len()));
+    let mut sent: BTreeMap<Topic, u64> = BTreeMap::new();
+    for record in records {
+        *sent.entry(record.topic).or_default() += 1;
+    }
+    for (topic, records) in sent {
+        metrics.published.at([topic.name()]).inc_by(records);
+    }
+    facts(metrics, &outcome.facts, now_us);
+    verdicts(metrics, &outcome.decisions);
+}
+
 /// Counts what only is counted; `now_us` is when the batch became visible.
-pub(super) fn facts(metrics: &Metrics, facts: &Facts, now_us: i64) {
+fn facts(metrics: &Metrics, facts: &Facts, now_us: i64) {
     let seconds = |us: i64| Duration::from_micros(us.max(0).unsigned_abs()).as_secs_f64();
     for one in &facts.receipts {
         let took = seconds(now_us.saturating_sub(one.received_at));
@@ -114,7 +136,7 @@ pub(super) fn facts(metrics: &Metrics, facts: &Facts, now_us: i64) {
 }
 
 /// Counts how the records of a batch of decide ended.
-pub(super) fn verdicts(metrics: &Metrics, decisions: &[Decision]) {
+fn verdicts(metrics: &Metrics, decisions: &[Decision]) {
     let mut ends: BTreeMap<&'static str, u64> = BTreeMap::new();
     for decision in decisions {
         *ends.entry(decision.verdict.name()).or_default() += 1;

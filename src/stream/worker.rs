@@ -26,6 +26,7 @@ use super::planted::Bug;
 use super::recover::{self, MARK, Recovery};
 use super::tally::{self, Standing, Tally};
 use super::task::{Cause, Event, Position, State, Task, Why};
+use super::traced::{self, Traced};
 use super::{Advance, Applied, Cache, Clock, Fenced, Log, Metadata, Processor, Publisher, Store};
 use crate::error::Error;
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
@@ -107,6 +108,7 @@ pub struct Worker<L, P, S, C, K, D> {
     looked_at: Duration,
     measured_at: Duration,
     tally: Tally,
+    traced: Traced,
     /// What was applied when it was measured last: the lag of a partition that stands still grows too.
     applied: BTreeMap<i32, i64>,
     /// From which partition on the next recovery is looked for.
@@ -134,6 +136,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     ) -> Self {
         let looked_at = clock.elapsed();
         let tally = Tally::new(&metrics, "decide");
+        let traced = Traced::new(metrics.tracer.clone(), traced::DECIDE);
         Self {
             log,
             publisher,
@@ -149,6 +152,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             looked_at,
             measured_at: looked_at,
             tally,
+            traced,
             applied: BTreeMap::new(),
             next_recovery: i32::MIN,
             stop: Stop::default(),
@@ -454,6 +458,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     }
 
     async fn batch(&mut self, batch: Batch) {
+        self.traced.begin(batch.records(), &self.clock);
         let partitions: Vec<i32> = batch.spans().into_keys().collect();
         if let Err(error) = self.publisher.open().await {
             self.failed(&error);
@@ -650,8 +655,9 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         let nothing_to_say = records.is_empty() && offsets.is_empty();
         if nothing_to_say || self.transact(&partitions, &records, &offsets, metadata).await {
             self.sent(&partitions);
-            self.count(batch, &outcome, &records);
+            tally::batch(&self.metrics, batch, &outcome, &records, self.clock.now_us());
             self.show(&outcome).await;
+            self.traced.end(&self.clock, Some(&outcome));
         }
     }
 
@@ -782,19 +788,10 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         self.tally.shows(now, self.clock.now_us() / 1_000);
     }
 
-    fn time(&self, part: &str, from: Duration, to: Duration) {
+    fn time(&mut self, part: &'static str, from: Duration, to: Duration) {
+        self.traced.part(part, from, to);
         let took = to.saturating_sub(from).as_secs_f64();
         self.metrics.batch_seconds.at([part]).observe(took);
-    }
-
-    fn count(&self, batch: &Batch, outcome: &Outcome, records: &[OutRecord]) {
-        let size = tally::size(batch.records().len());
-        self.metrics.batch_records.at(["decide"]).observe(size);
-        for record in records {
-            self.metrics.published.at([record.topic.name()]).inc();
-        }
-        tally::facts(&self.metrics, &outcome.facts, self.clock.now_us());
-        tally::verdicts(&self.metrics, &outcome.decisions);
     }
 }
 

@@ -7,6 +7,7 @@
 //! over literals and an atomic addition, no hashing and no lock; and a series that never moved shows 0, over which a
 //! rate can be taken.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use prometheus::core::Collector;
@@ -259,11 +260,11 @@ impl Seldom {
 ///
 /// A value counts as the upper bound of its step, so that the sum beside the steps says no more than they do.
 #[derive(Clone)]
-pub struct Values(Arc<Vec<(&'static str, f64, f64, Histogram)>>);
+pub struct Values(Arc<(AtomicBool, Vec<(&'static str, f64, f64, Histogram)>)>);
 
 impl std::fmt::Debug for Values {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_list().entries(self.0.iter().map(|(name, ..)| name)).finish()
+        out.debug_list().entries(self.0.1.iter().map(|(name, ..)| name)).finish()
     }
 }
 
@@ -282,14 +283,23 @@ impl Made for Values {
                 (0..=STEPS).map(|number| low + step * f64::from(number)).collect();
             Some((metric.name, low, step, maker.one(row, &[metric.name], &bounds)))
         });
-        Self(Arc::new(counted.collect()))
+        Self(Arc::new((AtomicBool::new(true), counted.collect())))
     }
 }
 
 impl Values {
+    /// Counts nothing from here on.
+    pub fn leave_empty(&self) {
+        self.0.0.store(false, Ordering::Relaxed);
+    }
+
     /// Counts a value of a metric; nothing where the metric is not counted.
     pub fn observe(&self, metric: &str, value: f64) {
-        if let Some((_, low, step, seen)) = self.0.iter().find(|(name, ..)| *name == metric) {
+        let (counts, series) = &*self.0;
+        if !counts.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some((_, low, step, seen)) = series.iter().find(|(name, ..)| *name == metric) {
             let above = ((value - low) / step).ceil().clamp(0.0, f64::from(STEPS) + 1.0);
             seen.observe(low + above * step);
         }
@@ -370,5 +380,8 @@ mod tests {
         assert_eq!(counts, ["1", "1", "1", "1", "5", "5", "5", "5", "5", "6"]);
         assert_eq!(line("sum").concat().rsplit(' ').next(), Some("428.75"), "35, 4 × 70, 113.75");
         assert!(!page.contains("blood_glucose"), "{page}");
+        metrics.values.leave_empty();
+        metrics.values.observe("resting_heart_rate", 61.3);
+        assert_eq!(metrics.text(), page, "left empty");
     }
 }

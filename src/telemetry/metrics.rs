@@ -16,6 +16,7 @@
 //! range, and a sum that is no finer than the steps. Where so few people are served that a step taken between two
 //! scrapes is one person's, `telemetry.biometric_values = false` leaves it empty; guard `/metrics` in any case.
 
+use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder};
 
 use crate::telemetry::family::{Family, Made, Maker, Peaks, Seldom, Values};
@@ -23,6 +24,7 @@ use crate::telemetry::table::{
     BROKEN, CAUSE, DEPENDENCY, ERROR_TYPE, FATE, METRIC, PART, Row, SEVERITY, SIGNAL, STAGE, STATE,
     STATUS, STEP, TOPIC, TYPE, VENDOR, VERDICT,
 };
+use crate::telemetry::trace::Tracer;
 
 /// Bounds of what has none, or one of its own by series.
 const NONE: &[f64] = &[];
@@ -69,6 +71,8 @@ macro_rules! table {
         #[derive(Clone, Debug)]
         pub struct Metrics {
             registry: Registry,
+            /// Where spans go; nowhere unless a collector is named.
+            pub tracer: Tracer,
             $(#[doc = $help] pub $field: $type,)*
         }
 
@@ -89,7 +93,7 @@ macro_rules! table {
                         rows.next().expect("invariant: a row for each field"),
                     );
                 )*
-                Self { registry, $($field,)* }
+                Self { registry, tracer: Tracer::default(), $($field,)* }
             }
         }
     };
@@ -102,7 +106,7 @@ table! {
     failures: Family<IntCounter, 2> = "webhook_events_failed_total" [STAGE ERROR_TYPE] "events" NONE true
         "Webhook events that failed: requests refused at the door, records dead-lettered by normalise or decide"
     request_seconds: Family<Histogram, 1> = "webhook_process_duration_seconds" [VENDOR] "seconds" LATENCIES true
-        "From the end of a request's head to its answer"
+        "From the first byte of a request to its answer"
     permits_in_use: IntGauge = "active_webhook_tasks" [] "requests" NONE true
         "Requests that hold a permit: being verified and written"
     permit_wait_seconds: Histogram = "semaphore_wait_seconds" [] "seconds" LATENCIES true
@@ -115,6 +119,10 @@ table! {
         "Open connections"
     body_bytes: IntGauge = "bridge_body_bytes" [] "bytes" NONE false
         "Bytes of bodies in flight"
+    handshakes: IntGauge = "bridge_handshakes" [] "handshakes" NONE false
+        "TLS handshakes under way"
+    certificate_ends_seconds: IntGauge = "bridge_certificate_ends_seconds" [] "seconds" NONE false
+        "When the certificate in force ends, since the epoch; 0 where the door speaks plain HTTP"
     // ── what becomes of records ────────────────────────────────────────────────────────────────
     received: Family<IntCounter, 1> = "bridge_records_received_total" [VENDOR] "records" NONE false
         "Raw records that normalise has read"
@@ -170,11 +178,16 @@ impl Metrics {
         Self::of(&[])
     }
 
+    /// What stands in the registry now.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
     /// The page of `/metrics`, in Prometheus' text format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut page = Vec::new();
-        let written = TextEncoder::new().encode(&self.registry.gather(), &mut page);
+        let written = TextEncoder::new().encode(&self.gather(), &mut page);
         debug_assert!(written.is_ok(), "a page of text can be written to memory");
         String::from_utf8(page).unwrap_or_default()
     }

@@ -90,6 +90,11 @@ impl Vendor for HealthKit {
         true
     }
 
+    /// The app is ours: it keeps its anchor until a 2xx, and knows this status.
+    fn limited(&self) -> u16 {
+        429
+    }
+
     fn window_us(&self) -> Micros {
         token::WINDOW_US
     }
