@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help run test it live planted measure sim golden lint fmt doc deny build up down status reset clean
+.PHONY: help run test it live planted bench micro profile sim golden lint fmt doc deny build up down status reset clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -22,8 +22,14 @@ live: ## The live suite, on a stack of its own (KILLS=20 times kill -9)
 planted: ## Plant every bug, one at a time, and print caught or missed
 	@tests/planted
 
-measure: ## Requests a second, CPU per event, receipt to visible, on this machine
-	@tests/measure
+bench: ## Measure all that the README's table has, on this machine (ONLY=ingress,pipeline ROUNDS=5 QUICK=1)
+	@tests/bench/run
+
+micro: ## Benchmarks of the pure steps: parse, normalise, decide, encode
+	@cargo bench --bench micro
+
+profile: ## A flame graph of a role under load, as SVG (WHAT=pipeline or ingress)
+	@tests/bench/profile
 
 sim: ## Random walks of the driver for longer (SIM_ROUNDS=20000, SEED=n replays one)
 	@SIM_ROUNDS=$${SIM_ROUNDS:-20000} cargo test --test it -- interleave --nocapture

@@ -175,6 +175,17 @@ impl Path {
         self.key("*")
     }
 
+    /// A place inside this one, by its path from here.
+    #[must_use]
+    pub fn then(&self, inner: &Self) -> Self {
+        let dot = if self.0.is_empty() || inner.0.is_empty() || inner.0.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
+        Self(format!("{}{dot}{}", self.0, inner.0))
+    }
+
     /// The path as text, `$` for the payload itself.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -280,5 +291,9 @@ mod tests {
         assert_eq!(path.as_str(), "data[3].metadata");
         assert_eq!(Path::root().as_str(), "$");
         assert_eq!(Path::root().at(0).unnamed().as_str(), "[0].*");
+        let inner = Path::root().key("source");
+        assert_eq!(path.then(&inner).as_str(), "data[3].metadata.source");
+        assert_eq!(path.then(&Path::root().at(1)).as_str(), "data[3].metadata[1]");
+        assert_eq!((path.then(&Path::root()), Path::root().then(&inner)), (path, inner));
     }
 }

@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use biometric_bridge::cli::Cli;
 use biometric_bridge::commands;
 use clap::Parser as _;
+use mimalloc::MiMalloc;
+
+/// A batch is a hundred thousand small pieces of memory that live for milliseconds.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -112,7 +112,9 @@ fn convert(headers: Headers, body: Vec<u8>, received_at: Micros) -> Result<(Stri
         value: Some(Bytes::from(body)),
     };
     let step = Normalise::new(Arc::clone(&codec), Unknown::Derive);
-    let (notes, records) = step.convert(&[record], Vec::new(), received_at);
+    let batch = [record];
+    let (_, read) = step.read(&batch);
+    let (notes, records) = step.convert(&batch, read, Vec::new(), received_at);
     let (rejects, records): (Vec<OutRecord>, Vec<OutRecord>) =
         records.into_iter().partition(|record| record.topic == Topic::DeadLetters);
     let mut lines = Vec::new();

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
@@ -406,6 +406,10 @@ impl Log for Member {
         member::end(&*self.shared.consumer()?, &self.shared.name, partition)
     }
 
+    fn oldest_ms(&self, partition: i32) -> Option<i64> {
+        self.shared.handover().oldest_ms(partition)
+    }
+
     async fn seek(&mut self, partition: i32, from: i64) -> Result<()> {
         if !self.shared.handover().seek(partition, from) {
             return Err(Error::new(Kind::BrokerUnavailable, "seek", "NotOwned"));
@@ -548,19 +552,28 @@ fn leave(mut consumer: Arc<Poller>) {
 
 /// A message as a record of ours.
 pub(super) fn record(topic: Topic, message: &BorrowedMessage<'_>) -> Record {
+    let (key, value) = (message.key(), message.payload());
+    let found = message.headers();
+    let parts = || found.into_iter().flat_map(|found| found.iter());
+    let size: usize = parts().filter_map(|header| Some(header.value?.len())).sum();
+    let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+    // One piece of memory for all of it: a dozen small ones cost more than the copy.
+    let mut whole = BytesMut::with_capacity(size + length(key) + length(value));
+    let mut part = |bytes: &[u8]| {
+        whole.extend_from_slice(bytes);
+        whole.split().freeze()
+    };
     let mut headers = Headers::new();
-    if let Some(found) = message.headers() {
-        for header in found.iter() {
-            headers.push(header.key, Bytes::copy_from_slice(header.value.unwrap_or_default()));
-        }
+    for header in parts() {
+        headers.push_read(header.key, part(header.value.unwrap_or_default()));
     }
     Record {
         topic,
         partition: message.partition(),
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-        key: message.key().map(Bytes::copy_from_slice),
+        key: key.map(&mut part),
         headers,
-        value: message.payload().map(Bytes::copy_from_slice),
+        value: value.map(&mut part),
     }
 }

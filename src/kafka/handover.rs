@@ -293,6 +293,11 @@ impl Handover {
         records
     }
 
+    /// When the first record that waits to be taken was written, ms since the epoch.
+    pub(super) fn oldest_ms(&self, partition: i32) -> Option<i64> {
+        self.slots.get(&partition)?.queue.front().map(|record| record.timestamp_ms)
+    }
+
     /// Whether there is more to take of these.
     pub(super) fn waiting(&self, partitions: &[i32]) -> bool {
         partitions

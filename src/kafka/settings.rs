@@ -148,7 +148,23 @@ pub enum OutOfRange {
     Recover,
 }
 
+/// The names in Kafka of all topics, made once.
+pub(super) struct Names([String; Topic::ALL.len()]);
+
+impl Names {
+    /// That of this one.
+    pub(super) fn of(&self, topic: Topic) -> &str {
+        let at = Topic::ALL.iter().position(|known| *known == topic);
+        at.and_then(|at| self.0.get(at)).map_or("", String::as_str)
+    }
+}
+
 impl Settings {
+    /// The names in Kafka of all topics.
+    pub(super) fn names(&self) -> Names {
+        Names(Topic::ALL.map(|topic| self.physical(topic.name())))
+    }
+
     /// The name in Kafka of a topic, and of anything else that is named after one.
     #[must_use]
     pub fn physical(&self, name: &str) -> String {
@@ -341,6 +357,8 @@ impl Settings {
         let mut config = self.producer(id)?;
         config
             .set("message.timeout.ms", self.send_timeout_ms.to_string())
+            // Records come in strokes (`producer.rs`), which is what a linger is for.
+            .set("linger.ms", "0")
             .set("compression.type", "lz4");
         Ok(config)
     }

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use super::consumer::Condemn;
 use super::member::{self, Failure};
-use super::settings::{COMMIT_CALL, INIT_CALL, Settings, TRANSACTION, TXN_CALL};
+use super::settings::{COMMIT_CALL, INIT_CALL, Names, Settings, TRANSACTION, TXN_CALL};
 use super::watch::{Watch, broken, code};
 use crate::error::{Error, Kind, Result};
 use crate::model::contract::Topic;
@@ -193,6 +193,7 @@ fn end(mut handle: Arc<Handle>) {
 /// The transactional producer of one slot; see the module.
 pub struct Transactional {
     settings: Settings,
+    names: Names,
     id: String,
     cell: Arc<Cell>,
 }
@@ -203,6 +204,7 @@ impl Transactional {
     pub fn new(settings: &Settings, group: &str, slot: &str) -> Self {
         Self {
             settings: settings.clone(),
+            names: settings.names(),
             id: settings.physical(&format!("{group}-{slot}")),
             cell: Arc::new(Cell::default()),
         }
@@ -246,10 +248,10 @@ impl Transactional {
     /// Puts one record into the library's queue, waiting for room where there is none.
     async fn produce(&self, handle: &Handle, record: &OutRecord) -> Result<(), TxnError> {
         const DOING: &str = "send to a transaction";
-        let name = self.settings.physical(record.topic.name());
+        let name = self.names.of(record.topic);
         let deliveries = handle.deliveries();
         let headers = native_headers(&record.headers);
-        let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&name).headers(headers);
+        let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(name).headers(headers);
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
         deliveries.waiting.fetch_add(1, Ordering::AcqRel);
@@ -287,7 +289,8 @@ fn kind(error: &KafkaError) -> Kind {
 
 /// Headers as the library wants them.
 pub(super) fn native_headers(headers: &Headers) -> OwnedHeaders {
-    headers.iter().fold(OwnedHeaders::new(), |native, (key, value)| {
+    let native = OwnedHeaders::new_with_capacity(headers.iter().count());
+    headers.iter().fold(native, |native, (key, value)| {
         native.insert(Header { key, value: Some(value.as_ref()) })
     })
 }
@@ -423,10 +426,10 @@ impl Publisher for Transactional {
         let Some(object) = member::object(metadata) else {
             return Err(TxnError::Abortable { member: true, error: Error::internal(DOING) });
         };
-        let name = self.settings.physical(topic.name());
+        let name = self.names.of(topic);
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (partition, offset, mark) in offsets {
-            let mut element = list.add_partition(&name, *partition);
+            let mut element = list.add_partition(name, *partition);
             element
                 .set_offset(Offset::Offset(*offset))
                 .map_err(|error| TxnError::Lost(broken(DOING, &error)))?;

@@ -4,18 +4,25 @@
 //! `schemas/`, parsed once in a process; ids come from the registry at start, so nothing here waits for anything.
 //! Bytes are written by serde straight from our types: there is no intermediate value, and `tests/it/schema.rs`
 //! holds the bytes to goldens. A library's error text quotes values, so none of it leaves this file.
+//!
+//! # A content is written once
+//! An Avro record is its fields, one after another, and the same content stands in the record and in the event that
+//! becomes of it. So decide reads what stands before the content ([`Codec::open`]), takes the content's own bytes for
+//! the hash and for the event, and reads the content itself only where it must know what it says.
 
 use std::sync::LazyLock;
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::writer::datum::GenericDatumWriter;
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::contract::Topic;
-use super::event::{BiometricEvent, Content, NormalisedRecord, Op};
-use super::id::ContentHash;
+use super::event::{BiometricEvent, Content, Merge, NormalisedRecord, Op, Origin, RecordHead};
+use super::id::{ConnectionId, ContentHash, EventId, Source, User};
+use super::time::Micros;
 use crate::error::{Error, Kind, Path, Reject, Result};
 
 /// The schema of `normalised-records-value`, newest version.
@@ -46,25 +53,78 @@ pub struct SchemaIds {
 /// The parsed schemas; they live as long as the process, because writers and readers borrow them.
 struct Schemas {
     record: Schema,
+    record_head: Schema,
     event: Schema,
+    event_head: Schema,
     content: Schema,
+    triggers: Schema,
+}
+
+/// The schema of a record's fields before this one.
+fn before(schema: &Schema, field: &str) -> Option<Schema> {
+    let Schema::Record(record) = schema else { return None };
+    let mut head = record.clone();
+    head.fields.truncate(*record.lookup.get(field)?);
+    head.lookup.retain(|_, at| *at < head.fields.len());
+    Some(Schema::Record(head))
+}
+
+/// The schema of one field of a record.
+fn field(schema: &Schema, name: &str) -> Option<Schema> {
+    let Schema::Record(record) = schema else { return None };
+    record.fields.get(*record.lookup.get(name)?).map(|field| field.schema.clone())
 }
 
 static SCHEMAS: LazyLock<Option<Schemas>> = LazyLock::new(|| {
     let record = Schema::parse_str(NORMALISED_RECORD).ok()?;
     let event = Schema::parse_str(BIOMETRIC_EVENT).ok()?;
-    let Schema::Record(fields) = &record else { return None };
-    let content = fields.fields.iter().find(|field| field.name == "content")?.schema.clone();
-    Some(Schemas { record, event, content })
+    let (record_head, event_head) = (before(&record, "content")?, before(&event, "content")?);
+    let (content, triggers) = (field(&record, "content")?, field(&event, "triggers")?);
+    Some(Schemas { record, record_head, event, event_head, content, triggers })
 });
 
 /// Encodes and decodes; writers and readers are made once and shared.
 pub struct Codec {
     ids: SchemaIds,
     record: Pair,
+    record_head: GenericDatumReader<'static>,
     event: Pair,
-    content: GenericDatumWriter<'static>,
+    event_head: GenericDatumWriter<'static>,
+    content: Pair,
+    triggers: GenericDatumWriter<'static>,
 }
+
+/// A record of `normalised-records` of which the head is read and the content is not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sealed {
+    /// What stands before the content.
+    pub head: RecordHead,
+    /// The content's bytes.
+    pub content: Bytes,
+}
+
+/// What stands in an event before its content.
+#[derive(Serialize)]
+#[serde(rename = "BiometricEvent")] // the schema is the event's, cut
+struct EventHead<'a>(
+    EventId,
+    i32,
+    Op,
+    &'a User,
+    ConnectionId,
+    &'a str,
+    &'a str,
+    &'a str,
+    &'a str,
+    &'a str,
+    Merge,
+    Option<Micros>,
+    Micros,
+    Option<Micros>,
+    Source,
+    Origin,
+    i32,
+);
 
 /// The writer and the reader of one schema.
 struct Pair {
@@ -74,11 +134,12 @@ struct Pair {
 
 impl Pair {
     fn new(schema: &'static Schema) -> Option<Self> {
-        Some(Self {
-            writer: writer(schema)?,
-            reader: GenericDatumReader::builder(schema).human_readable(false).build().ok()?,
-        })
+        Some(Self { writer: writer(schema)?, reader: reader(schema)? })
     }
+}
+
+fn reader(schema: &'static Schema) -> Option<GenericDatumReader<'static>> {
+    GenericDatumReader::builder(schema).human_readable(false).build().ok()
 }
 
 fn writer(schema: &'static Schema) -> Option<GenericDatumWriter<'static>> {
@@ -100,8 +161,11 @@ impl Codec {
         Some(Self {
             ids,
             record: Pair::new(&schemas.record)?,
+            record_head: reader(&schemas.record_head)?,
             event: Pair::new(&schemas.event)?,
-            content: writer(&schemas.content)?,
+            event_head: writer(&schemas.event_head)?,
+            content: Pair::new(&schemas.content)?,
+            triggers: writer(&schemas.triggers)?,
         })
     }
 
@@ -121,17 +185,89 @@ impl Codec {
         decode(&self.record.reader, &[self.ids.normalised], framed)
     }
 
+    /// The head of such a value, and its content unread.
+    ///
+    /// # Errors
+    /// As [`Codec::decode_record`], but for what is wrong in the content.
+    pub fn open(&self, framed: &Bytes) -> std::result::Result<Sealed, Reject> {
+        let datum = datum(&[self.ids.normalised], framed)?;
+        let mut rest = datum;
+        let head = self.record_head.read_deser(&mut rest);
+        let position = framed.len() - rest.len();
+        let head = head.map_err(|_| malformed("not a datum of the schema", position))?;
+        Ok(Sealed { head, content: framed.slice(position..) })
+    }
+
+    /// The content of such bytes.
+    ///
+    /// # Errors
+    /// The reject of bytes that are no content of this schema; the position counts from its first byte.
+    pub fn decode_content(&self, bytes: &[u8]) -> std::result::Result<Content, Reject> {
+        read(&self.content.reader, bytes, bytes.len())
+    }
+
+    /// The canonical bytes of a content.
+    ///
+    /// # Errors
+    /// [`Kind::SchemaError`] where type and schema differ, which a test keeps from happening.
+    pub fn encode_content(&self, content: &Content) -> Result<Bytes> {
+        let mut bytes = Vec::with_capacity(512);
+        write(&self.content.writer, &mut bytes, content, "encode a content")?;
+        Ok(Bytes::from(bytes))
+    }
+
     /// An event for one of the two output topics, prefix included.
     ///
     /// # Errors
     /// [`Kind::SchemaError`] where type and schema differ; [`Kind::InternalError`] for a topic without events.
     pub fn encode_event(&self, topic: Topic, event: &BiometricEvent) -> Result<Vec<u8>> {
-        let id = match topic {
-            Topic::BiometricEvents => self.ids.events,
-            Topic::TerraBiometricEvents => self.ids.terra_events,
-            _ => return Err(Error::internal("encode an event for a topic without events")),
-        };
-        encode(&self.event.writer, id, event, "encode an event")
+        encode(&self.event.writer, self.event_id(topic)?, event, "encode an event")
+    }
+
+    /// The same of an event whose content is written already.
+    ///
+    /// # Errors
+    /// As [`Codec::encode_event`].
+    pub fn seal_event(
+        &self,
+        topic: Topic,
+        event: &BiometricEvent,
+        content: &[u8],
+    ) -> Result<Vec<u8>> {
+        const DOING: &str = "encode an event";
+        let head = EventHead(
+            event.event_id,
+            event.revision,
+            event.op,
+            &event.user_id,
+            event.connection_id,
+            &event.vendor,
+            &event.device_type,
+            &event.via,
+            &event.record_type,
+            &event.record_id,
+            event.merge,
+            event.version,
+            event.received_at,
+            event.freshness_us,
+            event.source,
+            event.origin,
+            event.normaliser,
+        );
+        let mut bytes = Vec::with_capacity(content.len() + 512);
+        prefix(&mut bytes, self.event_id(topic)?);
+        write(&self.event_head, &mut bytes, &head, DOING)?;
+        bytes.extend_from_slice(content);
+        write(&self.triggers, &mut bytes, &event.triggers, DOING)?;
+        Ok(bytes)
+    }
+
+    fn event_id(&self, topic: Topic) -> Result<u32> {
+        match topic {
+            Topic::BiometricEvents => Ok(self.ids.events),
+            Topic::TerraBiometricEvents => Ok(self.ids.terra_events),
+            _ => Err(Error::internal("encode an event for a topic without events")),
+        }
     }
 
     /// The event of a value of either output topic.
@@ -141,25 +277,24 @@ impl Codec {
     pub fn decode_event(&self, framed: &[u8]) -> std::result::Result<BiometricEvent, Reject> {
         decode(&self.event.reader, &[self.ids.events, self.ids.terra_events], framed)
     }
+}
 
-    /// What a record says, as a hash over the canonical bytes of its op and its content.
-    ///
-    /// A new field of the content changes the bytes, so a schema that adds one makes every record that is read
-    /// again a new revision: `schemas/README.md` says when that may be done.
-    ///
-    /// # Panics
-    /// Where type and schema differ, which a test keeps from happening: memory takes all that is written.
-    #[must_use]
-    pub fn content_hash(&self, op: Op, content: &Content) -> ContentHash {
-        let mut bytes = Vec::with_capacity(512);
-        bytes.push(match op {
-            Op::Upsert => 1,
-            Op::Delete => 2,
-        });
-        let written = write(&self.content, &mut bytes, content, "encode a content");
-        assert!(written.is_ok(), "invariant: a content is what its schema says");
-        ContentHash::of(&bytes)
-    }
+/// What a record says, as a hash over its op and the canonical bytes of its content.
+///
+/// A new field of the content changes the bytes, so a schema that adds one makes every record that is read
+/// again a new revision: `schemas/README.md` says when that may be done.
+#[must_use]
+pub fn content_hash(op: Op, content: &[u8]) -> ContentHash {
+    let op = match op {
+        Op::Upsert => 1,
+        Op::Delete => 2,
+    };
+    ContentHash::of_parts(&[&[op], content])
+}
+
+fn prefix(bytes: &mut Vec<u8>, id: u32) {
+    bytes.push(0);
+    bytes.extend_from_slice(&id.to_be_bytes());
 }
 
 fn encode<T: Serialize>(
@@ -169,8 +304,7 @@ fn encode<T: Serialize>(
     doing: &'static str,
 ) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(1024);
-    bytes.push(0);
-    bytes.extend_from_slice(&id.to_be_bytes());
+    prefix(&mut bytes, id);
     write(writer, &mut bytes, value, doing)?;
     Ok(bytes)
 }
@@ -187,13 +321,20 @@ fn write<T: Serialize>(
     }
 }
 
+fn malformed(why: &'static str, position: usize) -> Reject {
+    Reject { position: Some(position), ..Reject::malformed(Path::root(), why) }
+}
+
 fn decode<T: DeserializeOwned>(
     reader: &GenericDatumReader<'static>,
     ids: &[u32],
     framed: &[u8],
 ) -> std::result::Result<T, Reject> {
-    let malformed =
-        |why, position| Reject { position: Some(position), ..Reject::malformed(Path::root(), why) };
+    read(reader, datum(ids, framed)?, framed.len())
+}
+
+/// What follows the prefix, which must name one of these ids.
+fn datum<'a>(ids: &[u32], framed: &'a [u8]) -> std::result::Result<&'a [u8], Reject> {
     if framed.len() > VALUE_BYTES_MAX {
         return Err(malformed("a value of more than 32 MiB", VALUE_BYTES_MAX));
     }
@@ -206,9 +347,18 @@ fn decode<T: DeserializeOwned>(
     if !ids.contains(&u32::from_be_bytes(*id)) {
         return Err(malformed("a schema id that is not this topic's", 1));
     }
+    Ok(datum)
+}
+
+/// A datum to its last byte; `length` is that of what positions count in.
+fn read<T: DeserializeOwned>(
+    reader: &GenericDatumReader<'static>,
+    datum: &[u8],
+    length: usize,
+) -> std::result::Result<T, Reject> {
     let mut rest = datum;
     let value = reader.read_deser(&mut rest);
-    let position = framed.len() - rest.len();
+    let position = length - rest.len();
     match value {
         Ok(value) if rest.is_empty() => Ok(value),
         Ok(_) => Err(malformed("bytes after the datum", position)),
@@ -333,10 +483,11 @@ mod tests {
     #[test]
     fn the_hash_covers_content_and_op_only() {
         let codec = codec();
-        let one = Content::default();
-        let other = Content { state: "final".into(), ..Content::default() };
-        assert_eq!(codec.content_hash(Op::Upsert, &one), codec.content_hash(Op::Upsert, &one));
-        assert_ne!(codec.content_hash(Op::Upsert, &one), codec.content_hash(Op::Delete, &one));
-        assert_ne!(codec.content_hash(Op::Upsert, &one), codec.content_hash(Op::Upsert, &other));
+        let bytes = |content| codec.encode_content(&content).expect("bytes");
+        let one = bytes(Content::default());
+        let other = bytes(Content { state: "final".into(), ..Content::default() });
+        assert_eq!(content_hash(Op::Upsert, &one), content_hash(Op::Upsert, &one));
+        assert_ne!(content_hash(Op::Upsert, &one), content_hash(Op::Delete, &one));
+        assert_ne!(content_hash(Op::Upsert, &one), content_hash(Op::Upsert, &other));
     }
 }

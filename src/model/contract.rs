@@ -160,6 +160,41 @@ pub mod header {
     pub const INDEXES: &str = "indexes";
     /// Dead letters: how many items are bad.
     pub const COUNT: &str = "count";
+
+    /// Every whole name above.
+    pub const ALL: [&str; 31] = [
+        VENDOR,
+        DELIVERY_ID,
+        RECEIVED_AT,
+        SIGNATURE,
+        SIGNATURE_SCHEME,
+        CONTENT_TYPE,
+        CONTENT_ENCODING,
+        SHA256,
+        TRACEPARENT,
+        VENDOR_USER,
+        ORIGIN,
+        SOURCE,
+        EVENT_TYPE,
+        USER_ID,
+        DEVICE_TYPE,
+        PRIORITY,
+        HAS_TRIGGERS,
+        TRIGGERS,
+        SEVERITY,
+        EVENT_ID,
+        REVISION,
+        ORIGINAL_TOPIC,
+        ORIGINAL_PARTITION,
+        ORIGINAL_OFFSET,
+        ERROR_TYPE,
+        ERROR_MESSAGE,
+        FAILED_AT,
+        RETRY_COUNT,
+        STAGE,
+        INDEXES,
+        COUNT,
+    ];
 }
 
 /// The most records of one batch of decide (`design.md` §3.1).

@@ -124,19 +124,12 @@ pub fn trigger_id(user: &User, rule: &str, event: EventId, step: &str) -> Uuid {
     )
 }
 
-/// The id of a sample whose client gave it none: connection, type, start and source.
+/// The id of a sample whose client gave it none: connection, metric, start and source. Not its value: what is said of
+/// the same moment later replaces it.
 #[must_use]
-pub fn sample_id(connection: &str, kind: &str, start_us: i64, source: &str, value: &str) -> Uuid {
-    derive(
-        "sample",
-        &[
-            connection.as_bytes(),
-            kind.as_bytes(),
-            &start_us.to_be_bytes(),
-            source.as_bytes(),
-            value.as_bytes(),
-        ],
-    )
+pub fn sample_id(connection: &str, metric: &str, start_us: i64, source: &str) -> Uuid {
+    let start = start_us.to_be_bytes();
+    derive("sample", &[connection.as_bytes(), metric.as_bytes(), &start, source.as_bytes()])
 }
 
 /// What a record says, as a hash: SHA-256 of its canonical content, the first 128 bits.
@@ -150,7 +143,15 @@ impl ContentHash {
     /// The hash of canonical bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        let full = digest::digest(&digest::SHA256, bytes);
+        Self::of_parts(&[bytes])
+    }
+
+    /// The same of bytes that stand in parts.
+    #[must_use]
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
+        let mut full = digest::Context::new(&digest::SHA256);
+        parts.iter().for_each(|part| full.update(part));
+        let full = full.finish();
         let mut short = [0; 16];
         for (to, from) in short.iter_mut().zip(full.as_ref()) {
             *to = *from;

@@ -165,6 +165,43 @@ pub static ALL: &[Metric] = &[
     row("oura.restless_periods", Some("{count}"), "N", Some((0.0, 1000.0)), Some((0.0, 400.0)), &[]),
 ];
 
+/// The metrics of nights and days whose values are counted, of all people together ([`counted`]).
+pub const COUNTED: [&str; 12] = [
+    "resting_heart_rate",
+    "heart_rate_sleep_avg",
+    "hrv_rmssd_sleep_avg",
+    "hrv_sdnn_sleep_med",
+    "respiratory_rate_sleep_avg",
+    "spo2_sleep_avg",
+    "skin_temperature_deviation",
+    "sleep_total_duration",
+    "sleep_efficiency",
+    "oura.sleep_score",
+    "steps_daily",
+    "vo2_max",
+];
+
+/// This name where it is one of [`COUNTED`]. It is asked of every reading, so the compiler makes it a comparison of
+/// lengths and hardly ever more.
+#[must_use]
+pub fn counted(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "resting_heart_rate" => "resting_heart_rate",
+        "heart_rate_sleep_avg" => "heart_rate_sleep_avg",
+        "hrv_rmssd_sleep_avg" => "hrv_rmssd_sleep_avg",
+        "hrv_sdnn_sleep_med" => "hrv_sdnn_sleep_med",
+        "respiratory_rate_sleep_avg" => "respiratory_rate_sleep_avg",
+        "spo2_sleep_avg" => "spo2_sleep_avg",
+        "skin_temperature_deviation" => "skin_temperature_deviation",
+        "sleep_total_duration" => "sleep_total_duration",
+        "sleep_efficiency" => "sleep_efficiency",
+        "oura.sleep_score" => "oura.sleep_score",
+        "steps_daily" => "steps_daily",
+        "vo2_max" => "vo2_max",
+        _ => return None,
+    })
+}
+
 /// The metric of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Metric> {
@@ -252,6 +289,16 @@ mod tests {
             let symbols: Vec<_> = theirs["symbols"].as_array().into_iter().flatten().collect();
             assert_eq!(ours.symbols.len(), symbols.len(), "{}", ours.name);
         }
+    }
+
+    #[test]
+    fn what_is_counted_is_in_the_vocabulary_and_has_a_range() {
+        for name in COUNTED {
+            assert_eq!(counted(name), Some(name));
+            let metric = find(name).expect("a metric");
+            assert!(metric.soft.or(metric.hard).is_some(), "{name}");
+        }
+        assert_eq!(ALL.iter().filter(|one| counted(one.name).is_some()).count(), COUNTED.len());
     }
 
     #[test]

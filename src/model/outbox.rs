@@ -54,8 +54,8 @@ pub fn decode(bytes: &Bytes) -> Option<Vec<Output>> {
         let value = reader.part()?;
         let mut headers = Headers::new();
         for _ in 0..reader.count()? {
-            let name = String::from_utf8(reader.part()??.to_vec()).ok()?;
-            headers.push(name, reader.part()??);
+            let name = reader.part()??;
+            headers.push_read(std::str::from_utf8(&name).ok()?, reader.part()??);
         }
         outputs.push(Output { cause, record: OutRecord { topic, key, headers, value } });
     }

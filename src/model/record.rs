@@ -3,14 +3,18 @@
 //! Values are plain bytes today. Where raw values are encrypted one day, the envelope opens and closes here, so
 //! nothing reads a raw value other than through [`Record`].
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
-use super::contract::Topic;
+use super::contract::{Topic, header};
 use super::id::Source;
 
 /// Headers in their order; a name may stand more than once, as Kafka allows.
+///
+/// A name of ours is not copied: a record has a dozen, and each batch five hundred records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Headers(Vec<(String, Bytes)>);
+pub struct Headers(Vec<(Cow<'static, str>, Bytes)>);
 
 impl Headers {
     /// No headers.
@@ -19,16 +23,29 @@ impl Headers {
         Self::default()
     }
 
+    /// No headers yet, and room for this many.
+    #[must_use]
+    pub fn with_capacity(count: usize) -> Self {
+        Self(Vec::with_capacity(count))
+    }
+
     /// These headers and one more.
     #[must_use]
-    pub fn with(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
+    pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Bytes>) -> Self {
         self.push(name, value);
         self
     }
 
     /// Adds one.
-    pub fn push(&mut self, name: impl Into<String>, value: impl Into<Bytes>) {
+    pub fn push(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Bytes>) {
         self.0.push((name.into(), value.into()));
+    }
+
+    /// Adds one as it was read: a name of ours is known by its place in the contract.
+    pub fn push_read(&mut self, name: &str, value: Bytes) {
+        let known = header::ALL.iter().find(|known| **known == name);
+        let name = known.map_or_else(|| Cow::Owned(name.to_owned()), |known| Cow::Borrowed(*known));
+        self.0.push((name, value));
     }
 
     /// The first of this name, as bytes.
@@ -45,7 +62,7 @@ impl Headers {
 
     /// All of them in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+        self.0.iter().map(|(name, value)| (name.as_ref(), value))
     }
 
     /// Their size in bytes, for bounds.

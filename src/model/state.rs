@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::connection::Connection;
 use super::contract::Topic;
-use super::event::{BiometricEvent, Merge, Op, Reading, flag};
+use super::event::{BiometricEvent, Merge, Op, Origin, Reading, flag};
 use super::id::{ConnectionId, ContentHash, EventId, Place, Source, User};
+use super::metric;
 use super::outbox::Output;
 use super::sample::{Samples, Stages, Versions};
 use super::time::Micros;
+use super::trigger::Trigger;
 use crate::error::Kind;
 
 // ── decide ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -177,8 +180,55 @@ pub struct Outcome {
     pub outbox: BTreeMap<i32, Vec<Output>>,
     /// What the cache is to show, in order.
     pub shown: Vec<Shown>,
-    /// Vendor and receipt time of what is published live, for the latency metric alone.
-    pub receipts: Vec<(String, Micros)>,
+    /// What is only counted.
+    pub facts: Facts,
+}
+
+/// What of a batch is counted and neither stored nor sent: only of live events, a replay's latency and values say
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// One for each event.
+    pub receipts: Vec<Receipt>,
+    /// Type and severity of each trigger that somebody is to act on.
+    pub triggers: Vec<(String, String)>,
+    /// Metric and value of plausible readings of nights and days ([`metric::COUNTED`]).
+    pub values: Vec<(&'static str, f64)>,
+}
+
+/// How an event came, for latencies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who sent it.
+    pub vendor: String,
+    /// When the door had it, µs.
+    pub received_at: Micros,
+    /// How old what it measures was by then, µs; absent where it has no time.
+    pub late_us: Option<Micros>,
+}
+
+impl Facts {
+    /// Takes in an event that is published.
+    pub fn add(&mut self, event: &BiometricEvent) {
+        if event.origin != Origin::Live {
+            return;
+        }
+        self.receipts.push(Receipt {
+            vendor: event.vendor.clone(),
+            received_at: event.received_at,
+            late_us: event.freshness_us,
+        });
+        let acting = event.triggers.iter().filter(|trigger| !trigger.muted);
+        self.triggers.extend(acting.map(|one| (one.action.clone(), one.severity.clone())));
+        // Samples come by the thousand; what is said of a night or a day is what v0 looked at.
+        if event.merge == Merge::Replace {
+            let counted = event.content.readings.iter().filter_map(|reading| {
+                let name = metric::counted(&reading.metric)?;
+                Some((name, reading.value.filter(|_| reading.is_plausible())?))
+            });
+            self.values.extend(counted);
+        }
+    }
 }
 
 /// What the cache shows of an event.
@@ -215,15 +265,15 @@ impl Shown {
             // A tombstone has no time of its own: it acts on what is shown, by id.
             Op::Delete => event.content.measured_at().unwrap_or(i64::MIN),
         };
-        let json = serde_json::json!({
-            "event_id": event.event_id,
-            "revision": event.revision,
-            "record_type": event.record_type,
-            "device_type": event.device_type,
-            "measured_at": measured_at,
-            "received_at": event.received_at,
-            "readings": shown_readings(event),
-            "triggers": event.triggers,
+        let json = serde_json::to_string(&Document {
+            device_type: &event.device_type,
+            event_id: event.event_id,
+            measured_at,
+            readings: shown_readings(event).iter().map(ReadingShown::of).collect(),
+            received_at: event.received_at,
+            record_type: &event.record_type,
+            revision: event.revision,
+            triggers: &event.triggers,
         });
         Some(Self {
             user: event.user_id.clone(),
@@ -232,8 +282,58 @@ impl Shown {
             revision: event.revision,
             op,
             measured_at,
-            json: json.to_string(),
+            json: json.ok()?, // a number that JSON does not have cannot stand in an event
         })
+    }
+}
+
+/// What readers of the cache find.
+#[derive(Serialize)]
+struct Document<'a> {
+    device_type: &'a str,
+    event_id: EventId,
+    measured_at: Micros,
+    readings: Vec<ReadingShown<'a>>,
+    received_at: Micros,
+    record_type: &'a str,
+    revision: i32,
+    triggers: &'a [Trigger],
+}
+
+/// A reading as readers of the cache find it: what it has not got is not there.
+#[derive(Serialize)]
+struct ReadingShown<'a> {
+    metric: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symbol: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'a str>,
+    start_at: Micros,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_at: Option<Micros>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    flags: &'a [String],
+}
+
+impl<'a> ReadingShown<'a> {
+    fn of(reading: &'a Reading) -> Self {
+        Self {
+            metric: &reading.metric,
+            value: reading.value,
+            symbol: reading.symbol.as_deref(),
+            unit: reading.unit.as_deref(),
+            start_at: reading.start_at,
+            end_at: reading.end_at,
+            method: reading.method.as_deref(),
+            context: reading.context.as_deref(),
+            flags: &reading.flags,
+        }
     }
 }
 
@@ -278,10 +378,12 @@ pub struct Notes {
     pub held: Vec<Held>,
     /// Items that ended here.
     pub verdicts: Vec<RawVerdict>,
+    /// How many items of a replay give no record: counted, and not written.
+    pub left_out: usize,
 }
 
 impl Notes {
-    /// Whether there is nothing to write.
+    /// Whether there is nothing to write: what is only counted is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()

@@ -15,10 +15,10 @@ use super::revise::{self, Revised, place};
 use super::score::score;
 use super::{emit, plan};
 use crate::error::{Reject, Result};
-use crate::model::avro::Codec;
+use crate::model::avro::{Codec, Sealed, content_hash};
 use crate::model::contract::header;
-use crate::model::event::{BiometricEvent, Merge, NormalisedRecord, Origin};
-use crate::model::id::{EventId, Place};
+use crate::model::event::{BiometricEvent, Merge, NormalisedRecord};
+use crate::model::id::{EventId, Place, Source};
 use crate::model::outbox::Output;
 use crate::model::record::Record;
 use crate::model::state::{
@@ -47,25 +47,30 @@ impl Decide {
         Self { codec, flaws }
     }
 
-    /// What this batch must know.
+    /// What this batch must know, and the batch as far as it had to be read for that.
     #[must_use]
-    pub fn plan(&self, batch: &[Record]) -> Plan {
-        let records: Vec<NormalisedRecord> =
-            batch.iter().filter_map(|record| self.read(record).ok()).collect();
-        plan::plan(records.iter())
+    pub fn plan(&self, batch: &[Record]) -> (Plan, Read) {
+        let read = Read(batch.iter().map(|record| self.read(record)).collect());
+        let mut plan = Plan::default();
+        for one in read.0.iter().flatten() {
+            match one {
+                One::Sealed(sealed) => plan::replace(&mut plan, &sealed.head),
+                One::Open(record) => plan::gather(&mut plan, record),
+            }
+        }
+        (plan, read)
     }
 
     /// What becomes of this batch.
     ///
     /// # Errors
     /// `internal_error` or `schema_error` where an event cannot be written: ours to mend.
-    pub fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome> {
+    pub fn decide(&self, batch: &[Record], read: Read, known: Known) -> Result<Outcome> {
         let mut thread = self.thread(known);
-        for input in batch {
-            let read = self.read(input);
-            let source = read.as_ref().ok().map(|record| record.source);
-            let verdict = match read {
-                Ok(record) => thread.record(input, record)?,
+        for (input, one) in batch.iter().zip(read.0) {
+            let source = one.as_ref().ok().map(One::source);
+            let verdict = match one {
+                Ok(one) => thread.record(input, one)?,
                 Err(bad) => thread.reject(input, &bad, 0),
             };
             thread.outcome.decisions.push(Decision {
@@ -104,11 +109,37 @@ impl Decide {
         thread.outcome
     }
 
-    fn read(&self, record: &Record) -> std::result::Result<NormalisedRecord, Reject> {
-        let value = record.value.as_deref().ok_or_else(|| {
+    fn read(&self, record: &Record) -> std::result::Result<One, Reject> {
+        let value = record.value.as_ref().ok_or_else(|| {
             Reject::malformed(crate::error::Path::root(), "a record without a value")
         })?;
-        self.codec.decode_record(value)
+        let sealed = self.codec.open(value)?;
+        Ok(match sealed.head.merge {
+            Merge::Replace => One::Sealed(sealed),
+            Merge::Union | Merge::Removal => {
+                let content = self.codec.decode_content(&sealed.content)?;
+                One::Open(Box::new(sealed.head.with(content)))
+            }
+        })
+    }
+}
+
+/// A batch as [`Decide::plan`] reads it.
+#[derive(Default)]
+pub struct Read(Vec<std::result::Result<One, Reject>>);
+
+/// A record: a duplicate is recognised by the bytes of its content, which are then never read.
+enum One {
+    Sealed(Sealed),
+    Open(Box<NormalisedRecord>),
+}
+
+impl One {
+    fn source(&self) -> Source {
+        match self {
+            Self::Sealed(sealed) => sealed.head.source,
+            Self::Open(record) => record.source,
+        }
     }
 }
 
@@ -124,11 +155,11 @@ pub(super) struct Thread<'a> {
 }
 
 impl Thread<'_> {
-    fn record(&mut self, input: &Record, record: NormalisedRecord) -> Result<Verdict> {
-        match record.merge {
-            Merge::Replace => self.replace(input, record),
-            Merge::Union => self.union(input, record),
-            Merge::Removal => self.removal(input, &record),
+    fn record(&mut self, input: &Record, one: One) -> Result<Verdict> {
+        match one {
+            One::Sealed(sealed) => self.replace(input, sealed),
+            One::Open(record) if record.merge == Merge::Removal => self.removal(input, &record),
+            One::Open(record) => self.union(input, *record),
         }
     }
 
@@ -141,12 +172,13 @@ impl Thread<'_> {
 
     // ── replace ────────────────────────────────────────────────────────────────────────────────────────────
 
-    fn replace(&mut self, input: &Record, record: NormalisedRecord) -> Result<Verdict> {
-        let id = record.event_id;
-        let at = place(&record);
-        let hash = self.codec.content_hash(record.op, &record.content);
+    fn replace(&mut self, input: &Record, sealed: Sealed) -> Result<Verdict> {
+        let Sealed { head, content: bytes } = sealed;
+        let (id, op) = (head.event_id, head.op);
+        let at = revise::place_of(&head);
+        let hash = content_hash(op, &bytes);
         let known = self.known.revisions.get(&id);
-        match revise::revise(known, at, record.op, hash) {
+        match revise::revise(known, at, op, hash) {
             Revised::Superseded(revision) => Ok(Verdict::Superseded(id, revision)),
             Revised::Duplicate { revision, moves } => {
                 if moves {
@@ -155,8 +187,12 @@ impl Thread<'_> {
                 Ok(Verdict::Duplicate(id, revision))
             }
             Revised::Next(revision) => {
-                let current = Current { revision, place: at, op: record.op, hash };
-                self.publish(input, record.revised(revision), current)?;
+                let content = match self.codec.decode_content(&bytes) {
+                    Ok(content) => content,
+                    Err(bad) => return Ok(self.reject(input, &bad, 0)),
+                };
+                let current = Current { revision, place: at, op, hash };
+                self.publish(input, head.with(content).revised(revision), &bytes, current)?;
                 self.known.revisions.insert(id, current);
                 Ok(Verdict::Published(id, revision))
             }
@@ -180,22 +216,28 @@ impl Thread<'_> {
 
     // ── what is published ──────────────────────────────────────────────────────────────────────────────────
 
-    pub(super) fn standing(&self, record: &NormalisedRecord, revision: i32) -> Current {
-        let hash = self.codec.content_hash(record.op, &record.content);
-        Current { revision, place: place(record), op: record.op, hash }
+    /// What stands after this record, and its content as bytes: of one whose content is made here.
+    pub(super) fn standing(
+        &self,
+        record: &NormalisedRecord,
+        revision: i32,
+    ) -> Result<(Current, Bytes)> {
+        let content = self.codec.encode_content(&record.content)?;
+        let hash = content_hash(record.op, &content);
+        Ok((Current { revision, place: place(record), op: record.op, hash }, content))
     }
 
-    /// A revision: its row, its output, what the cache shows.
+    /// A revision: its row, its output, what the cache shows; `content` is the event's, as bytes.
     pub(super) fn publish(
         &mut self,
         input: &Record,
-        event: BiometricEvent,
+        mut event: BiometricEvent,
+        content: &[u8],
         current: Current,
     ) -> Result<()> {
-        let mut event = event;
         event.triggers = score(&event);
         let topic = emit::topic(&event);
-        let bytes = Bytes::from(self.codec.encode_event(topic, &event)?);
+        let bytes = Bytes::from(self.codec.seal_event(topic, &event, content)?);
         let traceparent = input.headers.get(header::TRACEPARENT);
         let record = emit::event(topic, &event, bytes.clone(), traceparent);
         self.outcome
@@ -204,9 +246,7 @@ impl Thread<'_> {
             .or_default()
             .push(Output { cause: input.offset, record });
         self.outcome.shown.extend(Shown::of(&event));
-        if event.origin == Origin::Live {
-            self.outcome.receipts.push((event.vendor.clone(), event.received_at));
-        }
+        self.outcome.facts.add(&event);
         self.outcome.revisions.push(Revision {
             event_id: event.event_id,
             revision: current.revision,

@@ -56,12 +56,32 @@ pub struct Normalise {
     find: fn(&str) -> Option<&'static dyn Vendor>,
 }
 
+/// A batch as its vendors' files read it: of each record its items, or why it cannot be read; nothing of a probe.
+pub struct Read(Vec<Option<Result<Body, Reject>>>);
+
 /// A raw record as its vendor's file reads it.
-struct Read {
+struct Body {
     vendor: &'static str,
     received_at: Micros,
     origin: Origin,
     items: Vec<Item>,
+}
+
+impl Body {
+    /// Whom it names.
+    fn users(&self) -> impl Iterator<Item = VendorUser> {
+        let named = self.items.iter().flat_map(|item| match &item.what {
+            What::Record(_) | What::Fetch { .. } | What::Gone(_) => {
+                [item.vendor_user.as_ref(), None]
+            }
+            What::Connection(Change::Begin { vendor_user, .. } | Change::End { vendor_user }) => {
+                [Some(vendor_user), None]
+            }
+            What::Connection(Change::Rename { old, new }) => [Some(old), Some(new)],
+            What::Ignored(_) | What::Bad(_) => [None, None],
+        });
+        named.flatten().map(|user| (self.vendor.to_owned(), user.clone()))
+    }
 }
 
 impl Normalise {
@@ -82,41 +102,27 @@ impl Normalise {
         (self.find)(name).map_or("unknown", Vendor::name)
     }
 
-    /// The vendor users whose connections must be known to convert this batch.
+    /// What this batch says, and the vendor users whose connections must be known to convert it.
     #[must_use]
-    pub fn users(&self, batch: &[Record]) -> Vec<VendorUser> {
-        let mut users = BTreeSet::new();
-        for read in batch.iter().filter_map(|record| self.read(record)?.ok()) {
-            for item in read.items {
-                let named = match item.what {
-                    What::Record(_) | What::Fetch { .. } | What::Gone(_) => {
-                        item.vendor_user.into_iter().collect()
-                    }
-                    What::Connection(
-                        Change::Begin { vendor_user, .. } | Change::End { vendor_user },
-                    ) => {
-                        vec![vendor_user]
-                    }
-                    What::Connection(Change::Rename { old, new }) => vec![old, new],
-                    What::Ignored(_) | What::Bad(_) => Vec::new(),
-                };
-                users.extend(named.into_iter().map(|user| (read.vendor.to_owned(), user)));
-            }
-        }
-        users.into_iter().collect()
+    pub fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, Read) {
+        let read: Vec<_> = batch.iter().map(|record| self.body(record)).collect();
+        let bodies = read.iter().filter_map(|body| body.as_ref()?.as_ref().ok());
+        let users: BTreeSet<VendorUser> = bodies.flat_map(Body::users).collect();
+        (users.into_iter().collect(), Read(read))
     }
 
-    /// What becomes of this batch, by the connections as they were read.
+    /// What becomes of this batch, by the connections of those that it names.
     #[must_use]
     pub fn convert(
         &self,
         batch: &[Record],
+        read: Read,
         connections: Vec<Connection>,
         now_us: Micros,
     ) -> (Notes, Vec<OutRecord>) {
         let mut thread = Thread::new(self, connections, now_us);
-        for record in batch {
-            thread.record(record, None);
+        for (record, body) in batch.iter().zip(read.0) {
+            thread.record(record, body, None);
         }
         thread.end()
     }
@@ -132,24 +138,24 @@ impl Normalise {
         now_us: Micros,
     ) -> (Notes, Vec<OutRecord>) {
         let mut thread = Thread::new(self, connections, now_us);
-        thread.record(record, Some(indexes));
+        thread.record(record, self.body(record), Some(indexes));
         thread.end()
     }
 
     /// Nothing for a probe of the ingress; else what the vendor's file makes of it, or why it cannot be read at all.
-    fn read(&self, record: &Record) -> Option<Result<Read, Reject>> {
+    fn body(&self, record: &Record) -> Option<Result<Body, Reject>> {
         let name = record.headers.text(header::VENDOR);
         if name == Some(PROBE_VENDOR) {
             return None;
         }
-        Some(self.read_as(name.and_then(self.find), record))
+        Some(self.body_of(name.and_then(self.find), record))
     }
 
-    fn read_as(
+    fn body_of(
         &self,
         vendor: Option<&'static dyn Vendor>,
         record: &Record,
-    ) -> Result<Read, Reject> {
+    ) -> Result<Body, Reject> {
         let whole = Path::root();
         let vendor = vendor.ok_or_else(|| Reject {
             kind: Kind::UnknownVendor,
@@ -176,7 +182,7 @@ impl Normalise {
                 .ok_or_else(|| Reject::malformed(whole, "a header with an unknown origin"))?,
         };
         let items = vendor.parse(&Raw { headers: &record.headers, body, received_at })?;
-        Ok(Read { vendor: vendor.name(), received_at, origin, items })
+        Ok(Body { vendor: vendor.name(), received_at, origin, items })
     }
 }
 
@@ -190,6 +196,7 @@ struct Thread<'a> {
     held: BTreeMap<Source, Held>,
     verdicts: BTreeMap<Source, RawVerdict>,
     records: Vec<OutRecord>,
+    left_out: usize,
 }
 
 /// Where an item comes from.
@@ -214,6 +221,7 @@ impl<'a> Thread<'a> {
             held: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             records: Vec::new(),
+            left_out: 0,
         }
     }
 
@@ -222,6 +230,7 @@ impl<'a> Thread<'a> {
             connections: self.connections.changes().cloned().collect(),
             held: self.held.into_values().collect(),
             verdicts: self.verdicts.into_values().collect(),
+            left_out: self.left_out,
             ..Notes::default()
         };
         for (key, (asked_at, source, gone)) in self.fetches {
@@ -235,8 +244,13 @@ impl<'a> Thread<'a> {
     }
 
     /// A raw record; of its items only those at these positions, where they are given.
-    fn record(&mut self, record: &Record, only: Option<&[i32]>) {
-        let read = match self.step.read(record) {
+    fn record(
+        &mut self,
+        record: &Record,
+        body: Option<Result<Body, Reject>>,
+        only: Option<&[i32]>,
+    ) {
+        let read = match body {
             None => return,
             Some(Ok(read)) => read,
             Some(Err(bad)) => return self.whole(record, bad),
@@ -254,12 +268,18 @@ impl<'a> Thread<'a> {
                 origin: read.origin,
                 source: record.source(item.index),
             };
-            if let Err(reject) = self.item(&at, item) {
+            let before = self.records.len();
+            let done = self.item(&at, item);
+            if at.origin == Origin::Replay && self.records.len() == before {
+                self.left_out += 1;
+            }
+            if let Err(reject) = done {
                 let (_, positions) = bad.entry(reject.kind).or_insert_with(|| (reject, Vec::new()));
                 positions.push(at.source.index);
             }
         }
         if read.origin == Origin::Replay {
+            self.left_out += missing.len() + usize::from(empty);
             return;
         }
         if empty && only.is_none() {
@@ -275,6 +295,7 @@ impl<'a> Thread<'a> {
 
     fn whole(&mut self, record: &Record, bad: Reject) {
         if record.headers.text(header::ORIGIN) == Some(Origin::Replay.name()) {
+            self.left_out += 1;
             return;
         }
         let stage = Stage::Normalise { failed_at: self.now_us };

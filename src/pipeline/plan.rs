@@ -2,32 +2,25 @@
 
 use super::bucket::sample_ids;
 use super::union;
-use crate::model::event::{Merge, NormalisedRecord};
+use crate::model::event::{Merge, NormalisedRecord, RecordHead};
 use crate::model::state::{Plan, SampleType};
 
-/// The ids, buckets and samples that these records ask about.
-#[must_use]
-pub fn plan<'a>(records: impl Iterator<Item = &'a NormalisedRecord>) -> Plan {
-    let mut plan = Plan::default();
-    for record in records {
-        match record.merge {
-            Merge::Replace => {
-                plan.events.insert(record.event_id);
-            }
-            Merge::Union => {
-                plan.buckets.insert(record.event_id);
-                plan.buckets.extend(union::beside(record));
-                plan.waiting.insert(sample_type(record));
-            }
-            Merge::Removal => {
-                plan.waiting.insert(sample_type(record));
-                plan.around.extend(union::around(record));
-                let removed = sample_ids(&record.content.removed);
-                plan.removed.entry(sample_type(record)).or_default().extend(removed);
-            }
-        }
+/// What a record that replaces asks about: its id.
+pub fn replace(plan: &mut Plan, head: &RecordHead) {
+    plan.events.insert(head.event_id);
+}
+
+/// What a union or a removal asks about: buckets and samples.
+pub fn gather(plan: &mut Plan, record: &NormalisedRecord) {
+    plan.waiting.insert(sample_type(record));
+    if record.merge == Merge::Removal {
+        plan.around.extend(union::around(record));
+        let removed = sample_ids(&record.content.removed);
+        plan.removed.entry(sample_type(record)).or_default().extend(removed);
+    } else {
+        plan.buckets.insert(record.event_id);
+        plan.buckets.extend(union::beside(record));
     }
-    plan
 }
 
 /// Under what a record's samples are looked up.

@@ -3,8 +3,8 @@
 //! Records of one id stand in one total order, by their place. By arrival alone a re-send would resurrect what was
 //! deleted (`exactly_once.md` §2, i), and "compare versions where both have one" is not transitive.
 
-use crate::model::event::{NormalisedRecord, Op};
-use crate::model::id::{ContentHash, Place};
+use crate::model::event::{NormalisedRecord, Op, RecordHead};
+use crate::model::id::{ContentHash, Place, Source};
 use crate::model::state::Current;
 use crate::model::time::Micros;
 
@@ -14,12 +14,18 @@ pub const VERSION_AHEAD_MAX_US: Micros = 15 * 60 * 1_000_000;
 /// Where a record stands in the order of its id.
 #[must_use]
 pub fn place(record: &NormalisedRecord) -> Place {
-    let latest = record.received_at.saturating_add(VERSION_AHEAD_MAX_US);
-    Place {
-        at_us: record.version.filter(|at| *at <= latest).unwrap_or(record.received_at),
-        source: record.source,
-        normaliser: record.normaliser,
-    }
+    placed(record.version, record.received_at, record.source, record.normaliser)
+}
+
+/// The same of a record of which only the head is read.
+#[must_use]
+pub fn place_of(head: &RecordHead) -> Place {
+    placed(head.version, head.received_at, head.source, head.normaliser)
+}
+
+fn placed(version: Option<Micros>, received_at: Micros, source: Source, normaliser: i32) -> Place {
+    let latest = received_at.saturating_add(VERSION_AHEAD_MAX_US);
+    Place { at_us: version.filter(|at| *at <= latest).unwrap_or(received_at), source, normaliser }
 }
 
 /// What a record is to the revisions of its id.
@@ -77,7 +83,6 @@ pub fn revise(current: Option<&Current>, place: Place, op: Op, hash: ContentHash
 mod tests {
     use super::*;
     use crate::model::contract::Topic;
-    use crate::model::id::Source;
 
     fn at(at_us: i64, offset: i64) -> Place {
         let source = Source { topic: Topic::RawWebhooks, partition: 0, offset, index: 0 };

@@ -61,8 +61,8 @@ impl Thread<'_> {
         date(&mut record.content, &added);
         record.content.readings = added;
         record.content.removed = replaced.iter().map(Uuid::to_string).collect();
-        let current = self.standing(&record, revision);
-        self.publish(input, record.revised(revision), current)?;
+        let (current, content) = self.standing(&record, revision)?;
+        self.publish(input, record.revised(revision), &content, current)?;
         if let Some(cause) = cause {
             self.tell_sessions(input, &cause, id)?;
         }
@@ -138,8 +138,8 @@ impl Thread<'_> {
         };
         self.touched.insert(event_id);
         slept.extend(another_sleep.then_some(event_id));
-        let current = self.standing(&changed, revision);
-        self.publish(input, changed.revised(revision), current)?;
+        let (current, content) = self.standing(&changed, revision)?;
+        self.publish(input, changed.revised(revision), &content, current)?;
         Ok(Some(revision))
     }
 
@@ -219,14 +219,14 @@ impl Thread<'_> {
             ..cause_of(cause)
         };
         let revision = known.map_or(0, |state| state.revision) + 1;
-        let current = self.standing(&record, revision);
+        let (current, content) = self.standing(&record, revision)?;
         if told == Some((op, current.hash)) {
             return Ok(());
         }
         let state = Bucket { revision, told: Some((op, current.hash)), ..untold };
         self.known.buckets.insert(id, state);
         self.touched.insert(id);
-        self.publish(input, record.revised(revision), current)
+        self.publish(input, record.revised(revision), &content, current)
     }
 
     /// What the batch changed, whole: each bucket and each set of waiting deletions once.

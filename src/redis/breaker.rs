@@ -25,12 +25,14 @@ impl Breaker {
         *self = Self::default();
     }
 
-    /// A call was not; from the fifth in a row on, each opens it.
-    pub(super) fn failed(&mut self, now: Duration) {
+    /// A call was not; from the fifth in a row on, each opens it. Gives whether this one did.
+    pub(super) fn failed(&mut self, now: Duration) -> bool {
         self.failures = self.failures.saturating_add(1);
-        if self.failures >= FAILURES_MAX {
+        let opens = self.failures >= FAILURES_MAX;
+        if opens {
             self.refuses_until = Some(now + OPEN_FOR);
         }
+        opens
     }
 }
 

@@ -30,6 +30,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::event::Op;
 use crate::model::state::{Hole, Shown};
 use crate::stream::{Cache, Clock};
+use crate::telemetry::metrics::Metrics;
 
 /// Where Redis is and what it keeps. Every default stands in `config.default.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -67,6 +68,7 @@ pub struct RedisCache<C> {
     limit: Duration,
     ttl_s: u32,
     timeseries_max: u32,
+    metrics: Metrics,
 }
 
 impl<C> Drop for RedisCache<C> {
@@ -81,7 +83,7 @@ impl<C: Clock> RedisCache<C> {
     ///
     /// # Errors
     /// [`Kind::InternalError`] where the settings are wrong.
-    pub async fn open(settings: &Settings, clock: C) -> Result<Self> {
+    pub async fn open(settings: &Settings, clock: C, metrics: Metrics) -> Result<Self> {
         let client = client(settings)?;
         let driver = client.connect();
         let limit = Duration::from_millis(settings.command_timeout_ms);
@@ -97,6 +99,7 @@ impl<C: Clock> RedisCache<C> {
             limit,
             ttl_s: settings.ttl_s,
             timeseries_max: settings.timeseries_max,
+            metrics,
         })
     }
 
@@ -188,7 +191,11 @@ impl<C: Clock> Cache for RedisCache<C> {
             .unwrap_or_else(|_elapsed| Err(Error::new(Kind::CacheError, SHOWING, "timeout")));
         match &answer {
             Ok(_) => self.breaker.succeeded(),
-            Err(_) => self.breaker.failed(self.clock.elapsed()),
+            Err(_) => {
+                if self.breaker.failed(self.clock.elapsed()) {
+                    self.metrics.openings.at(["redis"]).inc();
+                }
+            }
         }
         answer
     }

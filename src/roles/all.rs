@@ -5,12 +5,11 @@ use std::sync::atomic::Ordering;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ingress, patiently, pipeline, serve_admin};
+use super::{ingress, patiently, pipeline, serve_admin, telemetry};
 use crate::config::{Config, Profile};
 use crate::error::Result;
 use crate::kafka::admin;
 use crate::kafka::producer::Sending;
-use crate::telemetry::metrics::Metrics;
 
 /// Runs both until `stop`; the door closes first, then the workers finish.
 ///
@@ -18,7 +17,7 @@ use crate::telemetry::metrics::Metrics;
 /// What is missing, with what to run; or that a worker ended by itself.
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     let keys = ingress::keys(config)?;
-    let metrics = Metrics::new();
+    let (metrics, exporter) = telemetry(config, "all")?;
     let production = config.profile == Profile::Production;
     let sender = Sending::start(&config.kafka, "ingress")?;
     let (ended, started) = (CancellationToken::new(), Arc::default());
@@ -41,6 +40,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
         done
     };
     let (opened, worked) = tokio::join!(door, work);
+    exporter.stop().await;
     ended.cancel();
     opened.and(worked)
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{bind, patiently, probe_deadline, serve_admin};
+use super::{bind, patiently, probe_deadline, serve_admin, telemetry};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::{self, Keys};
@@ -29,7 +29,7 @@ pub const TOPICS: [Topic; 1] = [Topic::RawWebhooks];
 /// What is missing, with what to run; nothing after the door is open.
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     let keys = keys(config)?;
-    let metrics = Metrics::new();
+    let (metrics, exporter) = telemetry(config, "ingress")?;
     let production = config.profile == crate::config::Profile::Production;
     let sender = Sending::start(&config.kafka, "ingress")?;
     let ended = CancellationToken::new();
@@ -37,9 +37,10 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     serve_admin(config, readiness, &metrics, ended.clone()).await?;
     let check = || admin::check(&config.kafka, &TOPICS, production);
     patiently(|| stop.is_cancelled(), check).await?;
-    open(config, keys, &sender, &metrics, stop).await?;
+    let opened = open(config, keys, &sender, &metrics, stop).await;
+    exporter.stop().await;
     ended.cancel();
-    Ok(())
+    opened
 }
 
 /// The keys of the door, or every problem with them.
@@ -101,7 +102,7 @@ pub async fn open(
     let listener = bind("bind ingress.address", config.ingress.address).await?;
     tracing::info!(address = %config.ingress.address, "the door is open");
     let (settings, sender) = (config.ingress.clone(), Arc::new(sender.clone()));
-    let drained = ingress::serve(settings, keys, sender, metrics.clone(), listener, stop).await;
+    let drained = ingress::serve(settings, keys, sender, metrics.clone(), listener, stop).await?;
     tracing::info!(cut_off = drained.cut_off, "the door is closed");
     Ok(())
 }

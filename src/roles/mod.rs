@@ -24,19 +24,24 @@ use crate::model::connection::Connection;
 use crate::model::contract::Topic;
 use crate::model::record::Record;
 use crate::model::state::{Known, Outcome, Plan, VendorUser};
-use crate::pipeline::decide::Decide;
-use crate::pipeline::normalise::Normalise;
+use crate::pipeline::decide::{self, Decide};
+use crate::pipeline::normalise::{self, Normalise};
+use crate::stream::clock::now_us;
 use crate::stream::{Converter, Processor, Relayed};
 use crate::telemetry::health::{self, Readiness};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::{self, Exporter, Source};
+use crate::vendors;
 
 impl Processor for Decide {
-    fn plan(&self, batch: &[Record]) -> Plan {
+    type Read = decide::Read;
+
+    fn plan(&self, batch: &[Record]) -> (Plan, decide::Read) {
         self.plan(batch)
     }
 
-    fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome> {
-        self.decide(batch, known)
+    fn decide(&self, batch: &[Record], read: decide::Read, known: Known) -> Result<Outcome> {
+        self.decide(batch, read, known)
     }
 
     fn give_up(&self, record: &Record) -> Outcome {
@@ -45,16 +50,24 @@ impl Processor for Decide {
 }
 
 impl Converter for Normalise {
+    type Read = normalise::Read;
+
     fn vendor(&self, record: &Record) -> &'static str {
         self.vendor(record)
     }
 
-    fn users(&self, batch: &[Record]) -> Vec<VendorUser> {
-        self.users(batch)
+    fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, normalise::Read) {
+        self.read(batch)
     }
 
-    fn convert(&self, batch: &[Record], connections: Vec<Connection>, now_us: i64) -> Relayed {
-        let (notes, records) = self.convert(batch, connections, now_us);
+    fn convert(
+        &self,
+        batch: &[Record],
+        read: normalise::Read,
+        connections: Vec<Connection>,
+        now_us: i64,
+    ) -> Relayed {
+        let (notes, records) = self.convert(batch, read, connections, now_us);
         Relayed { notes, records }
     }
 
@@ -130,6 +143,19 @@ pub async fn bind(doing: &'static str, address: std::net::SocketAddr) -> Result<
     TcpListener::bind(address)
         .await
         .map_err(|error| Error::new(Kind::InternalError, doing, format!("{:?}", error.kind())))
+}
+
+/// What this process counts, and what sends it to a collector where one is named: it is stopped last.
+///
+/// # Errors
+/// Where no client for the collector can be made.
+pub fn telemetry(config: &Config, role: &'static str) -> Result<(Metrics, Exporter)> {
+    let metrics = Metrics::of(&vendors::names());
+    if !config.telemetry.biometric_values {
+        metrics.values.leave_empty();
+    }
+    let source = Source { role, instance: config.slot() };
+    otlp::start(&config.telemetry, &source, metrics, now_us)
 }
 
 /// Serves the admin listener until the process ends.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{patiently, probe_deadline, serve_admin};
+use super::{patiently, probe_deadline, serve_admin, telemetry};
 use crate::config::{Config, Profile, UnknownUsers};
 use crate::error::{Error, Kind, Result};
 use crate::kafka::admin;
@@ -54,7 +54,7 @@ const LEAVE: Duration = Duration::from_secs(8);
 /// # Errors
 /// What is missing, with what to run; or that a worker ended by itself.
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
-    let metrics = Metrics::new();
+    let (metrics, exporter) = telemetry(config, "pipeline")?;
     let (ended, started) = (CancellationToken::new(), Arc::default());
     let readiness = Readiness::new(stop.clone(), probe_deadline(config));
     let readiness = probes(config, readiness, Arc::clone(&started));
@@ -62,6 +62,7 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     let workers = start(config, &metrics, &stop).await?;
     started.store(true, Ordering::Release);
     let done = workers.until(stop).await;
+    exporter.stop().await;
     ended.cancel();
     done
 }
@@ -189,7 +190,7 @@ async fn decide(
         batch_records_max: config.pipeline.batch_records_max,
         ..worker::Settings::default()
     };
-    let cache = RedisCache::open(&config.redis, RealClock::new()).await?;
+    let cache = RedisCache::open(&config.redis, RealClock::new(), metrics.clone()).await?;
     let (clock, decide) = (RealClock::new(), Decide::new(codec));
     let mut worker = Worker::new(log, publisher, store, cache, clock, decide, settings, metrics);
     worker.run(&stop).await;

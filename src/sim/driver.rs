@@ -151,14 +151,15 @@ pub struct Driver {
     pub(super) phantoms: Vec<String>,
     pub(super) calls: BTreeMap<Call, usize>,
     steps: usize,
+    metrics: Metrics,
 }
 
 fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// One set for all worlds: a registry is dear, and nobody reads these.
-pub(super) fn metrics() -> Metrics {
+/// One set for all worlds that nobody reads: a registry is dear.
+fn metrics() -> Metrics {
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     METRICS.get_or_init(Metrics::new).clone()
 }
@@ -223,6 +224,7 @@ impl Driver {
             phantoms: Vec::new(),
             calls: BTreeMap::new(),
             steps: 0,
+            metrics: metrics(),
         }
     }
 
@@ -236,23 +238,25 @@ impl Driver {
         driver
     }
 
+    /// What is added from here on counts in these metrics, and its spans go where they say.
+    pub fn seen_by(&mut self, metrics: Metrics) {
+        self.metrics = metrics;
+    }
+
+    /// What workers count in.
+    pub(super) fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
     /// A further worker of decide, with settings of its own.
     pub fn add_worker<D: Dialect>(&mut self, dialect: &D, settings: Settings) -> usize {
-        let dialect = dialect.clone();
+        let (dialect, metrics) = (dialect.clone(), self.metrics());
         let body: Body = Rc::new(move |ports: Ports| -> Process {
-            let processor = dialect.processor();
+            let (processor, metrics) = (dialect.processor(), metrics.clone());
             Box::pin(async move {
                 let Ports { log, publisher, store, cache, clock, stop, .. } = ports;
-                let mut worker = Worker::new(
-                    log,
-                    publisher,
-                    store,
-                    cache,
-                    clock,
-                    processor,
-                    settings,
-                    metrics(),
-                );
+                let mut worker =
+                    Worker::new(log, publisher, store, cache, clock, processor, settings, metrics);
                 worker.run(&stop).await;
                 true
             })
@@ -298,7 +302,7 @@ impl Driver {
             .with(header::RECEIVED_AT, text(received_at.to_string()))
             .with(header::SIGNATURE, text("verified"));
         for (name, value) in kept {
-            headers.push(*name, text(*value));
+            headers.push((*name).to_owned(), text(*value));
         }
         self.write(Topic::RawWebhooks, 0, Some(text(vendor)), headers, body);
     }

@@ -366,7 +366,7 @@ pub fn samples_of_all_kinds() -> Vec<NormalisedRecord> {
 }
 
 fn minute_id(user: usize, minute: i64) -> Uuid {
-    sample_id(&user.to_string(), "steps", minute * MINUTE, "app|export", "")
+    sample_id(&user.to_string(), "steps", minute * MINUTE, "app|export")
 }
 
 /// How many samples of sleep a person has.

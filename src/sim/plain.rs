@@ -69,12 +69,14 @@ fn decision(input: &Record, record: Option<&NormalisedRecord>, verdict: Verdict)
 }
 
 impl Processor for Plain {
-    fn plan(&self, batch: &[Record]) -> Plan {
+    type Read = ();
+
+    fn plan(&self, batch: &[Record]) -> (Plan, ()) {
         let events = batch.iter().filter_map(read).map(|record| record.event_id).collect();
-        Plan { events, ..Plan::default() }
+        (Plan { events, ..Plan::default() }, ())
     }
 
-    fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome> {
+    fn decide(&self, batch: &[Record], (): (), known: Known) -> Result<Outcome> {
         let mut known = known.revisions;
         let mut outcome = Outcome::default();
         for input in batch {

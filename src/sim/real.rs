@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::driver::{Dialect, Driver, Ports, metrics};
+use super::driver::{Dialect, Driver, Ports};
 use crate::error::Result;
 use crate::model::avro::{Codec, SchemaIds};
 use crate::model::contract::Topic;
@@ -46,21 +46,14 @@ impl Real {
 
     /// Adds a process that normalises `raw-webhooks`.
     pub fn add_relay(&self, driver: &mut Driver, unknown: Unknown, settings: Settings) -> usize {
-        let codec = self.codec();
+        let (codec, metrics) = (self.codec(), driver.metrics());
         let body = Rc::new(move |ports: Ports| -> super::driver::Process {
             let normalise = Normalise::new(Arc::clone(&codec), unknown);
+            let metrics = metrics.clone();
             Box::pin(async move {
                 let Ports { log, sender, register, reader, clock, stop, .. } = ports;
-                let mut relay = Relay::new(
-                    log,
-                    sender,
-                    register,
-                    reader,
-                    clock,
-                    normalise,
-                    settings,
-                    metrics(),
-                );
+                let mut relay =
+                    Relay::new(log, sender, register, reader, clock, normalise, settings, metrics);
                 // A relay that must not go on ends: what it left shows in the log, and that is what is looked at.
                 relay.run(&stop).await.is_ok()
             })

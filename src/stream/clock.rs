@@ -74,6 +74,12 @@ impl Stopwatch {
         self.since.elapsed()
     }
 
+    /// How long it has been, µs.
+    #[must_use]
+    pub fn us(&self) -> Micros {
+        i64::try_from(self.since.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
     /// How long it has been, in seconds, as histograms want it.
     #[must_use]
     pub fn seconds(&self) -> f64 {

@@ -12,7 +12,9 @@ pub mod commit;
 pub mod planted;
 pub mod recover;
 pub mod relay;
+mod tally;
 pub mod task;
+mod traced;
 pub mod worker;
 
 use std::any::Any;
@@ -110,6 +112,11 @@ pub trait Log {
     /// The end of the partition as the last fetch from it said, without asking anybody: for the lag, not for
     /// decisions.
     fn end(&self, partition: i32) -> Option<i64>;
+    /// When the oldest record of the partition that was fetched and not taken was written, ms since the epoch: for
+    /// the lag, not for decisions. Nothing where none waits, or where nothing is fetched ahead.
+    fn oldest_ms(&self, _partition: i32) -> Option<i64> {
+        None
+    }
     /// Commits offsets outside of a transaction (normalise).
     async fn commit(&mut self, offsets: &[(i32, i64)]) -> Result<()>;
     /// Nothing with this term is under way any more: the revoke of it may return.
@@ -292,13 +299,15 @@ pub trait Clock {
 
 /// Decide, as the engine is given it: pure, and the engine knows nothing of what it decides.
 pub trait Processor {
-    /// Batch → what must be known.
-    fn plan(&self, batch: &[Record]) -> Plan;
-    /// Batch and what is known → what is to be stored, sent and shown.
+    /// A batch as far as it is read to be planned, so that nothing is read twice.
+    type Read: Default;
+    /// Batch → what must be known, and what was read.
+    fn plan(&self, batch: &[Record]) -> (Plan, Self::Read);
+    /// Batch, what was read of it, and what is known → what is to be stored, sent and shown.
     ///
     /// # Errors
     /// An `internal_error`: a state that must not be.
-    fn decide(&self, batch: &[Record], known: Known) -> Result<Outcome>;
+    fn decide(&self, batch: &[Record], read: Self::Read, known: Known) -> Result<Outcome>;
     /// A record that is given up untried.
     fn give_up(&self, record: &Record) -> Outcome;
 }
@@ -314,12 +323,20 @@ pub struct Relayed {
 
 /// Normalise, as the engine is given it. Times of dead letters (`now_us`) come in from the caller's clock.
 pub trait Converter {
+    /// A batch as its vendors' files read it, so that nothing is read twice.
+    type Read;
     /// Under which vendor's name a record is counted: a closed set.
     fn vendor(&self, record: &Record) -> &'static str;
-    /// Batch → the vendor users whose connections must be known.
-    fn users(&self, batch: &[Record]) -> Vec<VendorUser>;
-    /// Batch and connections → what is written and sent.
-    fn convert(&self, batch: &[Record], connections: Vec<Connection>, now_us: i64) -> Relayed;
+    /// Batch → the vendor users whose connections must be known, and what was read.
+    fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, Self::Read);
+    /// Batch, what was read of it, and connections → what is written and sent.
+    fn convert(
+        &self,
+        batch: &[Record],
+        read: Self::Read,
+        connections: Vec<Connection>,
+        now_us: i64,
+    ) -> Relayed;
     /// One raw record again, only its items at these indexes, by the connections of now.
     fn again(
         &self,

@@ -21,6 +21,8 @@ use std::time::Duration;
 use futures_util::future::{self, Either};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use super::tally::{self, Standing, Tally};
+use super::traced::{self, Traced};
 use super::worker::Stop;
 use super::{Clock, Converter, Log, Owned, Reader, Register, Relayed, Sender};
 use crate::error::{Disposition, Error, Kind, Result};
@@ -106,8 +108,8 @@ pub struct Relay<L, S, R, Rd, K, V> {
     measured_at: Duration,
     /// Not before then a partition that could not be begun is tried again.
     begin_at: Duration,
-    /// What this relay has added to the gauge.
-    lag: i64,
+    tally: Tally,
+    traced: Traced,
 }
 
 impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L, S, R, Rd, K, V> {
@@ -124,6 +126,8 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
         metrics: Metrics,
     ) -> Self {
         let now = clock.elapsed();
+        let tally = Tally::new(&metrics, STAGE);
+        let traced = Traced::new(metrics.tracer.clone(), traced::NORMALISE);
         Self {
             log,
             sender,
@@ -139,7 +143,8 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
             swept_at: now,
             measured_at: now,
             begin_at: now,
-            lag: 0,
+            tally,
+            traced,
         }
     }
 
@@ -157,7 +162,7 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
         }
         self.tasks.clear();
         self.pending = Pending::default();
-        self.show_lag(0);
+        self.tally.shows(Standing::default(), 0);
         done
     }
 
@@ -214,7 +219,7 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
     }
 
     fn failed(&self, error: &Error) {
-        self.metrics.errors.with_label_values(&[error.kind.name()]).inc();
+        self.metrics.errors.at([error.kind.name()]).inc();
         tracing::warn!(kind = error.kind.name(), doing = error.doing, code = %error.code, "pausing");
     }
 
@@ -230,6 +235,7 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
     /// twice, and offsets of a partition that is not ours any more are not committed.
     fn follow(&mut self) {
         let owned = give_back(&mut self.log);
+        self.tally.owns(&owned);
         self.tasks.retain(|partition, task| {
             owned.iter().any(|now| now.partition == *partition && now.term == task.term)
         });
@@ -288,24 +294,33 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
         let (records_max, bytes_max) =
             (self.settings.batch_records_max, self.settings.batch_bytes_max);
         let records = self.log.take(&partitions, records_max, bytes_max);
+        let mut received: BTreeMap<&'static str, u64> = BTreeMap::new();
         for record in &records {
-            let vendor = self.converter.vendor(record);
-            self.metrics.received.with_label_values(&[vendor]).inc();
+            *received.entry(self.converter.vendor(record)).or_default() += 1;
+        }
+        for (vendor, records) in received {
+            self.metrics.received.at([vendor]).inc_by(records);
         }
         self.pending = Pending { records, sent: false };
     }
 
     /// Does what is left of the pending batch.
     async fn batch(&mut self) -> Result<()> {
+        self.traced.begin(&self.pending.records, &self.clock);
         if !self.pending.sent {
-            let users = self.converter.users(&self.pending.records);
+            let begun = self.clock.elapsed();
+            let (users, read) = self.converter.read(&self.pending.records);
+            let named = self.clock.elapsed();
             let connections = if users.is_empty() {
                 Vec::new()
             } else {
                 self.register.connections(&users).await?
             };
+            let looked_up = self.time("connections", named);
             let now_us = self.clock.now_us();
-            let made = self.converter.convert(&self.pending.records, connections, now_us);
+            let made = self.converter.convert(&self.pending.records, read, connections, now_us);
+            // To read what the records say is a part of it.
+            self.time("convert", looked_up.saturating_sub(named.saturating_sub(begun)));
             self.put(made).await?;
             self.pending.sent = true;
         }
@@ -316,7 +331,10 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
         }
         let offsets: Vec<(i32, i64)> = next.into_iter().collect();
         if !offsets.is_empty() {
+            let begun = self.clock.elapsed();
             self.log.commit(&offsets).await?;
+            self.time("commit", begun);
+            self.metrics.batch_records.at([STAGE]).observe(tally::size(self.pending.records.len()));
         }
         for (partition, next) in offsets {
             if let Some(task) = self.tasks.get_mut(&partition) {
@@ -324,16 +342,29 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
             }
         }
         self.pending = Pending::default();
+        self.traced.end(&self.clock, None);
         Ok(())
+    }
+
+    /// Counts how long a part of a batch took that began then; gives when it ended.
+    fn time(&mut self, part: &'static str, begun: Duration) -> Duration {
+        let ended = self.clock.elapsed();
+        self.traced.part(part, begun, ended);
+        self.metrics.batch_seconds.at([part]).observe(ended.saturating_sub(begun).as_secs_f64());
+        ended
     }
 
     /// Writes the notes, then sends the records and waits until all are acknowledged.
     async fn put(&mut self, made: Relayed) -> Result<()> {
         if !made.notes.is_empty() {
+            let begun = self.clock.elapsed();
             self.register.note(&made.notes).await?;
+            self.time("note", begun);
         }
         let counted = Counts::of(&made);
+        let begun = self.clock.elapsed();
         self.send(made.records).await?;
+        self.time("send", begun);
         counted.show(&self.metrics);
         Ok(())
     }
@@ -408,14 +439,13 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
             let end = self.log.end(*partition)?;
             Some(end.saturating_sub(task.next).max(0))
         };
-        let lag = self.tasks.iter().filter_map(behind).sum();
-        self.show_lag(lag);
-    }
-
-    /// The gauge is every relay's of the process: each adds its own part.
-    fn show_lag(&mut self, lag: i64) {
-        self.metrics.lag.with_label_values(&[STAGE]).add(lag.saturating_sub(self.lag));
-        self.lag = lag;
+        let waiting = self.tasks.keys().filter_map(|partition| self.log.oldest_ms(*partition));
+        let now = Standing {
+            lag: self.tasks.iter().filter_map(behind).sum(),
+            oldest_ms: tally::oldest_ms(&self.pending.records, waiting),
+            states: [i64::try_from(self.tasks.len()).unwrap_or(i64::MAX), 0, 0],
+        };
+        self.tally.shows(now, self.clock.now_us() / 1_000);
     }
 }
 
@@ -459,6 +489,7 @@ impl Counts {
         }
         count("held", made.notes.held.len());
         count("to_fetch", made.notes.hydrations.len());
+        count("left_out", made.notes.left_out);
         for row in &made.notes.verdicts {
             count(row.verdict, 1);
         }
@@ -471,10 +502,11 @@ impl Counts {
 
     fn show(self, metrics: &Metrics) {
         for (name, by) in self.verdicts.into_iter().filter(|(_, by)| *by > 0) {
-            metrics.verdicts.with_label_values(&[STAGE, name]).inc_by(by);
+            metrics.verdicts.at([STAGE, name]).inc_by(by);
         }
         for (kind, by) in self.errors {
-            metrics.errors.with_label_values(&[kind]).inc_by(by);
+            metrics.failures.at([STAGE, kind]).inc_by(by);
+            metrics.errors.at([kind]).inc_by(by);
         }
     }
 }

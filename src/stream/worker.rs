@@ -15,6 +15,7 @@
 //! a partition, from committing under another's eyes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,13 +24,15 @@ use super::batch::Batch;
 use super::commit::{Ending, Transaction, transact};
 use super::planted::Bug;
 use super::recover::{self, MARK, Recovery};
+use super::tally::{self, Standing, Tally};
 use super::task::{Cause, Event, Position, State, Task, Why};
+use super::traced::{self, Traced};
 use super::{Advance, Applied, Cache, Clock, Fenced, Log, Metadata, Processor, Publisher, Store};
 use crate::error::Error;
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::model::outbox::Output;
 use crate::model::record::OutRecord;
-use crate::model::state::{Outcome, Plan, Verdict};
+use crate::model::state::Outcome;
 use crate::telemetry::metrics::Metrics;
 
 /// How a worker behaves in time. The bounds of a batch are the protocol's; smaller ones are for tests.
@@ -104,8 +107,10 @@ pub struct Worker<L, P, S, C, K, D> {
     refused: Option<Metadata>,
     looked_at: Duration,
     measured_at: Duration,
-    /// What this worker has added to the gauge of the lag.
-    lag: i64,
+    tally: Tally,
+    traced: Traced,
+    /// What was applied when it was measured last: the lag of a partition that stands still grows too.
+    applied: BTreeMap<i32, i64>,
     /// From which partition on the next recovery is looked for.
     next_recovery: i32,
     /// Asked to end: whatever waits, ends.
@@ -130,6 +135,8 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         metrics: Metrics,
     ) -> Self {
         let looked_at = clock.elapsed();
+        let tally = Tally::new(&metrics, "decide");
+        let traced = Traced::new(metrics.tracer.clone(), traced::DECIDE);
         Self {
             log,
             publisher,
@@ -144,7 +151,9 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             refused: None,
             looked_at,
             measured_at: looked_at,
-            lag: 0,
+            tally,
+            traced,
+            applied: BTreeMap::new(),
             next_recovery: i32::MIN,
             stop: Stop::default(),
             careful_turn: false,
@@ -198,14 +207,16 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     /// Makes the tasks what the group says: gone ones dropped, revoked ones given back, new ones to recover.
     async fn follow(&mut self) {
         let owned = self.log.owned();
+        self.tally.owns(&owned);
         self.tasks.retain(|partition, task| {
             owned.iter().any(|now| now.partition == *partition && now.term == task.term)
         });
         for now in owned {
             if now.revoking {
                 self.give_back(now.partition, now.term).await;
-            } else {
-                self.tasks.entry(now.partition).or_insert_with(|| Task::new(now.term));
+            } else if let Entry::Vacant(place) = self.tasks.entry(now.partition) {
+                self.metrics.recoveries.at([Cause::Assigned.name()]).inc();
+                place.insert(Task::new(now.term));
             }
         }
         let tasks = &self.tasks;
@@ -241,10 +252,10 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         match task.state.on(event) {
             Ok(state) => {
                 if let State::Recovering(cause) = state {
-                    self.metrics.recoveries.with_label_values(&[cause.name()]).inc();
+                    self.metrics.recoveries.at([cause.name()]).inc();
                 }
                 if let State::Stopped(why) = state {
-                    self.metrics.errors.with_label_values(&["internal_error"]).inc();
+                    self.metrics.errors.at(["internal_error"]).inc();
                     tracing::error!(partition, why = why.text(), "a partition is stopped");
                 }
                 task.state = state;
@@ -274,7 +285,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     }
 
     fn failed(&self, error: &Error) {
-        self.metrics.errors.with_label_values(&[error.kind.name()]).inc();
+        self.metrics.errors.at([error.kind.name()]).inc();
         tracing::warn!(kind = error.kind.name(), doing = error.doing, code = %error.code, "pausing");
     }
 
@@ -447,6 +458,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     }
 
     async fn batch(&mut self, batch: Batch) {
+        self.traced.begin(batch.records(), &self.clock);
         let partitions: Vec<i32> = batch.spans().into_keys().collect();
         if let Err(error) = self.publisher.open().await {
             self.failed(&error);
@@ -510,8 +522,8 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
                 .map(|record| self.processor.give_up(record)),
             Err(decided) => return decided,
         };
-        let plan = match untried {
-            Some(_) => Plan::default(), // what is given up is not looked at either
+        let (plan, read) = match untried {
+            Some(_) => Default::default(), // what is given up is not looked at either
             None => self.processor.plan(batch.records()),
         };
         let (progress, known) = match self.store.load(topic, partitions, &plan).await {
@@ -536,7 +548,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         self.time("load", started, loaded);
         let decided = match untried {
             Some(outcome) => Ok(outcome),
-            None => self.processor.decide(batch.records(), known),
+            None => self.processor.decide(batch.records(), read, known),
         };
         self.time("decide", loaded, self.clock.elapsed());
         match decided {
@@ -617,7 +629,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     }
 
     /// Postgres has it: the Kafka transaction, then the cache.
-    async fn send(&mut self, batch: &Batch, outcome: Outcome, metadata: &Metadata) {
+    async fn send(&mut self, batch: &Batch, mut outcome: Outcome, metadata: &Metadata) {
         let spans = batch.spans();
         let mut outputs = Vec::new();
         let mut offsets = Vec::new();
@@ -627,8 +639,8 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             if next > at.applied {
                 self.on(*partition, Event::Applied(next));
             }
-            let of_partition = outcome.outbox.get(partition).into_iter().flatten();
-            outputs.extend(of_partition.filter(|output| output.cause >= at.out).cloned());
+            let of_partition = outcome.outbox.remove(partition).into_iter().flatten();
+            outputs.extend(of_partition.filter(|output| output.cause >= at.out));
             if next > at.out {
                 offsets.push((*partition, next, format!("{MARK}{}", at.fence)));
             }
@@ -643,8 +655,9 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         let nothing_to_say = records.is_empty() && offsets.is_empty();
         if nothing_to_say || self.transact(&partitions, &records, &offsets, metadata).await {
             self.sent(&partitions);
-            self.count(batch, &outcome, &records);
+            tally::batch(&self.metrics, batch, &outcome, &records, self.clock.now_us());
             self.show(&outcome).await;
+            self.traced.end(&self.clock, Some(&outcome));
         }
     }
 
@@ -714,8 +727,9 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             },
             Err(error) => Err(error),
         };
+        self.metrics.up.set("redis", i64::from(shown.is_ok()));
         if let Err(error) = shown {
-            self.metrics.errors.with_label_values(&[error.kind.name()]).inc();
+            self.metrics.errors.at([error.kind.name()]).inc();
         }
         self.time("redis", started, self.clock.elapsed());
     }
@@ -754,45 +768,30 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
 
     // ── what is counted ────────────────────────────────────────────────────────────────────────────────────
 
-    /// The gauge is every worker's of the process: each adds its own part.
     fn measure(&mut self) {
         if self.clock.elapsed() < self.measured_at + MEASURE_EVERY {
             return;
         }
         self.measured_at = self.clock.elapsed();
-        let behind = |(partition, task): (&i32, &Task)| {
-            let (end, at) = (self.log.end(*partition)?, task.ready()?);
-            Some(end.saturating_sub(at.applied).max(0))
+        let ready = self.tasks.iter().filter_map(|(of, task)| Some((*of, task.ready()?.applied)));
+        self.applied.extend(ready);
+        self.applied.retain(|partition, _| self.tasks.contains_key(partition));
+        let behind = |(partition, applied): (&i32, &i64)| {
+            Some(self.log.end(*partition)?.saturating_sub(*applied).max(0))
         };
-        let lag: i64 = self.tasks.iter().filter_map(behind).sum();
-        self.metrics.lag.with_label_values(&["decide"]).add(lag - self.lag);
-        self.lag = lag;
+        let waiting = self.tasks.keys().filter_map(|partition| self.log.oldest_ms(*partition));
+        let now = Standing {
+            lag: self.applied.iter().filter_map(behind).sum(),
+            oldest_ms: tally::oldest_ms(self.pending.records(), waiting),
+            states: tally::states(self.tasks.values()),
+        };
+        self.tally.shows(now, self.clock.now_us() / 1_000);
     }
 
-    fn time(&self, part: &str, from: Duration, to: Duration) {
+    fn time(&mut self, part: &'static str, from: Duration, to: Duration) {
+        self.traced.part(part, from, to);
         let took = to.saturating_sub(from).as_secs_f64();
-        self.metrics.batch_seconds.with_label_values(&[part]).observe(took);
-    }
-
-    fn count(&self, batch: &Batch, outcome: &Outcome, records: &[OutRecord]) {
-        let size = u32::try_from(batch.records().len()).unwrap_or(u32::MAX);
-        self.metrics.batch_records.observe(f64::from(size));
-        for record in records {
-            self.metrics.published.with_label_values(&[record.topic.name()]).inc();
-        }
-        let now = self.clock.now_us();
-        for (vendor, received_at) in &outcome.receipts {
-            let took = Duration::from_micros(u64::try_from(now - received_at).unwrap_or(0));
-            let seconds = &self.metrics.receipt_to_commit_seconds;
-            seconds.with_label_values(&[vendor.as_str()]).observe(took.as_secs_f64());
-        }
-        for decision in &outcome.decisions {
-            let name = decision.verdict.name();
-            self.metrics.verdicts.with_label_values(&["decide", name]).inc();
-            if let Verdict::DeadLettered(kind) = decision.verdict {
-                self.metrics.errors.with_label_values(&[kind.name()]).inc();
-            }
-        }
+        self.metrics.batch_seconds.at([part]).observe(took);
     }
 }
 

@@ -192,7 +192,7 @@ async fn answer(
         "/ready" => {
             let report = readiness.ask().await;
             for (name, up) in &report.parts {
-                metrics.up.with_label_values(&[name]).set(i64::from(*up));
+                metrics.up.set(name, i64::from(*up));
             }
             let status =
                 if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

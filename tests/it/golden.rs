@@ -89,7 +89,7 @@ fn case(vendor: &'static dyn Vendor, path: &Path) -> Case {
         } else if vendor.kept_headers().contains(&name) {
             headers.push(format!("{}{name}", header::REQUEST_PREFIX), value.to_owned());
         } else {
-            headers.push(name, value.to_owned());
+            headers.push(name.to_owned(), value.to_owned());
         }
     }
     let received_at = Moment::parse(&received_at).expect("received_at is a moment").at_us;

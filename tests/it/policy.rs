@@ -8,8 +8,9 @@ use std::path::Path;
 
 use biometric_bridge::error::{Disposition, Kind};
 use biometric_bridge::pipeline::topology;
-use biometric_bridge::telemetry::metrics::Metrics;
-use prometheus::core::Collector;
+use biometric_bridge::telemetry::metrics::TABLE;
+use biometric_bridge::telemetry::table;
+use biometric_bridge::vendors;
 
 fn golden(name: &str, now: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -38,59 +39,11 @@ fn what_is_done_about_each_kind() {
     golden("policy.txt", &table);
 }
 
-/// Name, kind, labels and help of every metric. A metric with labels shows only once one of its series is there.
-fn metrics() -> String {
-    let metrics = Metrics::new();
-    for counters in [
-        &metrics.received,
-        &metrics.verdicts,
-        &metrics.errors,
-        &metrics.published,
-        &metrics.recoveries,
-        &metrics.requests,
-    ] {
-        let labels = counters.desc()[0].variable_labels.len();
-        counters.with_label_values(&vec!["x"; labels]).inc();
-    }
-    for times in
-        [&metrics.request_seconds, &metrics.receipt_to_commit_seconds, &metrics.batch_seconds]
-    {
-        let labels = times.desc()[0].variable_labels.len();
-        times.with_label_values(&vec!["x"; labels]).observe(1.0);
-    }
-    for gauges in [&metrics.lag, &metrics.up] {
-        gauges.with_label_values(&["x"]).set(1);
-    }
-    let page = metrics.text();
-    let mut table = String::new();
-    for line in page.lines() {
-        if let Some(help) = line.strip_prefix("# HELP ") {
-            let (name, help) = help.split_once(' ').expect("a name and its help");
-            let kind = page.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")));
-            let labels: Vec<&str> = page
-                .lines()
-                .find(|line| line.starts_with(name) && line.contains('{'))
-                .map(|line| line.split(['{', '}']).nth(1).unwrap_or_default())
-                .unwrap_or_default()
-                .split(',')
-                .filter_map(|label| label.split_once('=').map(|(label, _)| label))
-                .filter(|label| *label != "le")
-                .collect();
-            let labels = labels.join(",");
-            let kind = kind.expect("a kind");
-            writeln!(table, "{name} {kind} [{labels}] {help}").expect("memory takes it");
-        }
-    }
-    table
-}
-
 #[test]
-fn the_names_on_metrics() {
-    let table = metrics();
-    let source = include_str!("../../src/telemetry/metrics.rs");
-    let entered = source.matches(": table.").count();
-    assert_eq!(table.lines().count(), entered, "a metric that this test does not touch");
-    golden("metrics.txt", &table);
+fn the_table_of_metrics() {
+    golden("metrics.txt", &table::text(TABLE, &vendors::names()));
+    let json = table::json(TABLE, &vendors::names());
+    assert_eq!(json.as_array().map(Vec::len), Some(TABLE.len()));
 }
 
 #[test]

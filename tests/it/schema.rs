@@ -280,8 +280,14 @@ proptest! {
         let codec = codec();
         let bytes = codec.encode_record(&record).expect("bytes");
         prop_assert_eq!(codec.decode_record(&bytes), Ok(record.clone()));
+        let sealed = codec.open(&bytes.into()).expect("a head");
+        let content = codec.decode_content(&sealed.content).expect("a content");
+        prop_assert_eq!(&codec.encode_content(&content).expect("bytes"), &sealed.content);
+        prop_assert_eq!(sealed.head.with(content), record.clone());
         let event = event(record, revision, vec![trigger(); triggers]);
         let bytes = codec.encode_event(Topic::BiometricEvents, &event).expect("bytes");
+        let sent = codec.seal_event(Topic::BiometricEvents, &event, &sealed.content);
+        prop_assert_eq!(sent.as_ref(), Ok(&bytes));
         prop_assert_eq!(codec.decode_event(&bytes), Ok(event));
     }
 

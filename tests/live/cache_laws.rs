@@ -11,6 +11,7 @@ use biometric_bridge::redis::Settings;
 use biometric_bridge::redis::cache::RedisCache;
 use biometric_bridge::stream::Cache;
 use biometric_bridge::stream::clock::{RealClock, Stopwatch};
+use biometric_bridge::telemetry::metrics::Metrics;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -94,7 +95,7 @@ impl laws::Caches for World {
     async fn open(&self) -> Self::Cache {
         // What is tested here is not how long a busy machine takes.
         let patient = Settings { command_timeout_ms: 5_000, ..settings(&address()) };
-        RedisCache::open(&patient, RealClock::new()).await.expect("settings")
+        RedisCache::open(&patient, RealClock::new(), Metrics::new()).await.expect("settings")
     }
 
     fn user(&self) -> User {
@@ -179,8 +180,9 @@ async fn a_server_that_is_away_costs_nothing() {
     let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = nobody.local_addr().expect("an address").to_string();
     drop(nobody);
-    let mut cache =
-        RedisCache::open(&settings(&address), RealClock::new()).await.expect("settings");
+    let mut cache = RedisCache::open(&settings(&address), RealClock::new(), Metrics::new())
+        .await
+        .expect("settings");
     let user = User::parse("test-nobody").expect("a user");
     let watch = Stopwatch::start();
     for n in 0..20 {
@@ -210,8 +212,9 @@ async fn a_server_that_stands_still_costs_five_time_outs() {
             });
         }
     });
-    let mut cache =
-        RedisCache::open(&settings(&address), RealClock::new()).await.expect("settings");
+    let mut cache = RedisCache::open(&settings(&address), RealClock::new(), Metrics::new())
+        .await
+        .expect("settings");
     let user = User::parse("test-silent").expect("a user");
     let watch = Stopwatch::start();
     for n in 0..20 {

@@ -22,7 +22,7 @@ impl Dice {
 }
 
 fn published(admin: u16) -> f64 {
-    page(admin, "/metrics").map_or(0.0, |page| metric(&page, "bridge_published_total"))
+    page(admin, "/metrics").map_or(0.0, |page| metric(&page, "kafka_events_sent"))
 }
 
 fn kills() -> u64 {

@@ -100,7 +100,7 @@ impl Broker for Live {
                     let mut headers = Headers::new();
                     for header in message.headers().unwrap().iter() {
                         let value = header.value.unwrap_or_default();
-                        headers.push(header.key, Bytes::copy_from_slice(value));
+                        headers.push(header.key.to_owned(), Bytes::copy_from_slice(value));
                     }
                     records.push(Record {
                         topic: Topic::BiometricEvents,

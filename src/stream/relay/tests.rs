@@ -226,18 +226,21 @@ impl Clock for Shared {
     }
 }
 
-/// A record says `user`, `note` or nothing; each becomes one record of the same coordinates.
+/// A record says `user`, `note`, `left` (something of a replay is left out) or nothing; each becomes one record of
+/// the same coordinates.
 impl Converter for Shared {
+    type Read = ();
+
     fn vendor(&self, _: &Record) -> &'static str {
         "test"
     }
 
-    fn users(&self, batch: &[Record]) -> Vec<VendorUser> {
+    fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, ()) {
         let named = batch.iter().any(|record| record.value.as_deref() == Some(b"user"));
-        named.then(|| ("test".into(), "u".into())).into_iter().collect()
+        (named.then(|| ("test".into(), "u".into())).into_iter().collect(), ())
     }
 
-    fn convert(&self, batch: &[Record], _: Vec<Connection>, _: i64) -> Relayed {
+    fn convert(&self, batch: &[Record], (): (), _: Vec<Connection>, _: i64) -> Relayed {
         let noted = batch.iter().filter(|record| record.value.as_deref() == Some(b"note"));
         let verdict = |record: &Record| RawVerdict {
             source: record.source(0),
@@ -245,7 +248,8 @@ impl Converter for Shared {
             reason: "test",
         };
         let verdicts = noted.map(verdict).collect();
-        let notes = Notes { verdicts, ..Notes::default() };
+        let left = batch.iter().filter(|record| record.value.as_deref() == Some(b"left"));
+        let notes = Notes { verdicts, left_out: left.count(), ..Notes::default() };
         Relayed { notes, records: batch.iter().map(out).collect() }
     }
 
@@ -300,7 +304,7 @@ fn world(records: &[Record]) -> (Shared, TestRelay) {
 
 fn relay(shared: &Shared, settings: Settings) -> TestRelay {
     let all = || shared.clone();
-    Relay::new(all(), all(), all(), all(), all(), all(), settings, Metrics::new())
+    Relay::new(all(), all(), all(), all(), all(), all(), settings, Metrics::of(&["test"]))
 }
 
 fn sent(did: &[Did]) -> Vec<(i32, i64)> {
@@ -336,6 +340,15 @@ async fn notes_come_before_records_and_offsets_come_last() {
     assert!(page.contains("bridge_records_received_total{vendor=\"test\"} 3"));
     assert!(page.contains("{stage=\"normalise\",verdict=\"normalised\"} 3"));
     assert!(page.contains("{stage=\"normalise\",verdict=\"ignored\"} 1"));
+}
+
+#[tokio::test]
+async fn what_a_replay_leaves_out_is_counted_and_not_written() {
+    let (shared, mut relay) = world(&[record(0, 0, "left"), record(0, 1, "left")]);
+    relay.step().await.expect("a step");
+    assert!(!shared.did().contains(&Did::Note));
+    let page = relay.metrics.text();
+    assert!(page.contains("{stage=\"normalise\",verdict=\"left_out\"} 2"), "{page}");
 }
 
 #[tokio::test]
@@ -549,7 +562,7 @@ async fn no_more_wait_for_an_acknowledgement_than_may() {
 async fn the_lag_is_the_sum_of_every_relays() {
     let records: Vec<Record> = (0..40).map(|offset| record(0, offset, "")).collect();
     let (shared, mut relay) = world(&records);
-    let gauge = relay.metrics.lag.with_label_values(&[STAGE]);
+    let gauge = relay.metrics.lag.at([STAGE]).clone();
     gauge.set(1000);
     relay.settings.batch_records_max = 10;
     relay.settings.lag_every = Duration::ZERO;

@@ -1,37 +1,56 @@
-//! One element of a push: a sample with its source, or the reason why it is none.
+//! A sample of shape A: a reading with its source, or the reason why it is none.
 
 use uuid::Uuid;
 
-use crate::error::Reject;
+use crate::error::{Path, Reject};
 use crate::model::event::{Reading, flag};
 use crate::model::id;
 use crate::model::metric::Metric;
-use crate::model::time::{Micros, Moment, NotAMoment, parse_offset};
+use crate::model::time::{Micros, NotAMoment, parse_offset};
+use crate::vendors::healthkit::date;
+use crate::vendors::healthkit::element::{Element, invalid, malformed, text};
+use crate::vendors::healthkit::source::{Metadata, Sources, Unread};
 use crate::vendors::healthkit::table::{self, Means, Type};
-use crate::vendors::wire::json::{At, Json};
-use crate::vendors::wire::unit;
+use crate::vendors::wire::unit::{self, Conversion};
+use crate::vendors::wire::walk::Scalar;
 
 /// How far past its receipt a sample may be dated before its clock is not believed (`domain.md` §2.3).
-const SKEW_US: Micros = 15 * 60 * 1_000_000;
+pub(super) const SKEW_US: Micros = 15 * 60 * 1_000_000;
 
-/// Who wrote a sample. Its name is free text that its owner chose (`Anna's Watch`): it is not even read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Written {
-    /// The bundle id of the app.
-    pub(super) app: Option<String>,
-    /// The product type of the device: `Watch7,5`.
-    pub(super) model: Option<String>,
-}
+/// A type with its metric.
+pub(super) type Found = (&'static Type, &'static Metric);
 
-/// A sample: a reading, and what its bucket is told about it.
+/// A sample: a reading without its id as text, and what its bucket is told about it.
 #[derive(Debug)]
 pub(super) struct Sample {
     pub(super) id: Uuid,
+    /// Whether the id is ours, because the client gave none.
+    pub(super) derived: bool,
     pub(super) reading: Reading,
-    pub(super) written: Written,
-    /// The UTC offset where the person was, seconds, if the sample says it.
-    pub(super) offset_s: Option<i32>,
+    /// A place in [`Sources`].
+    pub(super) source: usize,
+    pub(super) offsets: Offsets,
     pub(super) recording_method: &'static str,
+}
+
+/// Where the person was, as UTC offsets at start and end, seconds; absent is not known, and never UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Offsets {
+    pub(super) start_s: Option<i32>,
+    pub(super) end_s: Option<i32>,
+    /// Whether they are the phone's when it wrote, not the sample's own.
+    pub(super) inferred: bool,
+}
+
+impl Offsets {
+    /// Where the offsets come from, in the words of the content.
+    pub(super) const fn provenance(self) -> &'static str {
+        match (self.start_s, self.inferred) {
+            (None, _) => "unknown",
+            (Some(_), false) => "device",
+            (Some(_), true) => "inferred",
+        }
+    }
 }
 
 /// What all samples of a push have in common.
@@ -43,186 +62,211 @@ pub(super) struct Circumstance<'a> {
     pub(super) received_at: Micros,
 }
 
+/// What was looked up last: a push is written type by type, so that the next sample mostly asks the same.
+#[derive(Debug, Default)]
+pub(super) struct Recent<'de> {
+    kind: Option<(&'de str, Option<Found>)>,
+    unit: Option<(&'static str, &'de str, Option<Conversion>)>,
+    zone: Option<(&'de str, Option<i32>)>,
+}
+
+impl<'de> Recent<'de> {
+    /// The type that an element names; nothing where we do not know it.
+    pub(super) fn kind(&mut self, element: &Element<'de>) -> Result<Option<Found>, Reject> {
+        let name = text(&element.kind, "type")?;
+        if let Some((last, found)) = self.kind
+            && last == name
+        {
+            return Ok(found);
+        }
+        let found = table::find(name);
+        self.kind = element.kind.borrowed().map(|name| (name, found));
+        Ok(found)
+    }
+
+    fn conversion(&mut self, found: Found, unit: &Scalar<'de>) -> Result<Conversion, Reject> {
+        // Absent and `null` alike: HealthKit's values have no unit of their own, so this one has none at all.
+        if !unit.is_there() {
+            return Err(invalid("unit", "a value without its unit"));
+        }
+        let spelling = text(unit, "unit")?;
+        let known = match self.unit {
+            Some((metric, last, known)) if metric == found.1.name && last == spelling => known,
+            _ => {
+                let known = conversion(found, spelling);
+                self.unit = unit.borrowed().map(|spelling| (found.1.name, spelling, known));
+                known
+            }
+        };
+        known.ok_or_else(|| invalid("unit", "an unknown unit"))
+    }
+
+    /// An offset alone. `Z` says nothing about a person, so it is not known, as when it is absent.
+    fn offset(&mut self, given: &Scalar<'de>, name: &'static str) -> Result<Option<i32>, Reject> {
+        if !given.is_there() {
+            return Ok(None);
+        }
+        let spelled = text(given, name)?;
+        if let Some((last, offset)) = self.zone
+            && last == spelled
+        {
+            return Ok(offset);
+        }
+        let offset = if spelled.eq_ignore_ascii_case("z") {
+            None
+        } else {
+            let parsed = parse_offset(spelled);
+            Some(parsed.ok_or_else(|| invalid(name, "not an offset from UTC"))?)
+        };
+        self.zone = given.borrowed().map(|spelled| (spelled, offset));
+        Ok(offset)
+    }
+
+    /// Where the person was: the sample's own offset, else its zone's, else the phone's when it wrote.
+    pub(super) fn offsets(
+        &mut self,
+        element: &Element<'de>,
+        metadata: &Metadata,
+        (start_us, end_us): (Micros, Micros),
+    ) -> Result<Offsets, Reject> {
+        let own = self.offset(&element.zone, "zoneOffset")?;
+        if own.is_some() {
+            return Ok(Offsets { start_s: own, end_s: own, inferred: false });
+        }
+        let zone = metadata.zone.as_deref();
+        if let Some((start, end)) = zone.and_then(|zone| date::offsets_in(zone, start_us, end_us)) {
+            return Ok(Offsets { start_s: Some(start), end_s: Some(end), inferred: false });
+        }
+        let phones = self.offset(&element.inferred, "inferredOffset")?;
+        Ok(Offsets { start_s: phones, end_s: phones, inferred: phones.is_some() })
+    }
+}
+
+/// How a value of this type in this spelling becomes ours: what `%` is depends on the shape, and here it is Apple's.
+fn conversion((kind, metric): Found, spelling: &str) -> Option<Conversion> {
+    match kind.means {
+        Means::Fraction => (spelling == "%").then_some(unit::FRACTION),
+        _ => unit::conversion(metric.unit.unwrap_or_default(), spelling),
+    }
+}
+
 impl Sample {
     /// Reads an element of this type; `value` is the name of the member that says what was measured.
-    pub(super) fn read<'a>(
-        at: &'a At<'a>,
-        (kind, metric): (&'static Type, &'static Metric),
+    pub(super) fn read<'de>(
+        element: &Element<'de>,
+        found: Found,
         value: &'static str,
+        (recent, sources): (&mut Recent<'de>, &mut Sources<'de>),
         circumstance: Circumstance<'_>,
-    ) -> Result<Self, Reject> {
-        let given = sample_id(at)?;
-        let start_us = moment(at, "startDate")?;
-        let end_us = moment(at, "endDate")?;
-        if end_us < start_us {
-            return Err(at.need("endDate")?.invalid("the end is before the start"));
+    ) -> Result<Self, Unread> {
+        let given = uuid(&element.id)?;
+        let (start_us, end_us) = times(element)?;
+        let source = sources.source(element.source)?;
+        let metadata = sources.metadata(element.metadata)?;
+        let offsets = recent.offsets(element, &metadata, (start_us, end_us))?;
+        let mut reading = reading(element, found, value, recent, (start_us, end_us))?;
+        finish(&mut reading, found.0, circumstance);
+        let id = given.unwrap_or_else(|| {
+            derived(circumstance.connection, &mut reading, &sources.written(source.at).key())
+        });
+        let recording_method = if metadata.user_entered { "manual" } else { source.method };
+        let (derived, source) = (given.is_none(), source.at);
+        Ok(Self { id, derived, reading, source, offsets, recording_method })
+    }
+}
+
+/// What a type adds to its readings, and what their time says about the clock.
+pub(super) fn finish(reading: &mut Reading, kind: &Type, circumstance: Circumstance<'_>) {
+    reading.method = kind.method.map(str::to_owned);
+    reading.window_s = kind.window_s;
+    let until = reading.end_at.unwrap_or(reading.start_at);
+    if until > circumstance.received_at.saturating_add(SKEW_US) {
+        reading.flags.push(flag::CLOCK_SKEW.to_owned());
+    }
+}
+
+/// The id of a sample whose client gives none: what a later receipt of the same moment replaces. It is flagged so.
+///
+/// What lies in bed and what sleeps may begin at one moment, and so may two events of a heart: they are different
+/// things and no corrections of each other. Every other symbol is.
+pub(super) fn derived(connection: &str, reading: &mut Reading, source: &str) -> Uuid {
+    reading.flags.push(flag::DERIVED_ID.to_owned());
+    let apart = reading
+        .symbol
+        .as_deref()
+        .filter(|symbol| reading.metric != table::SLEEP.metric || *symbol == "in_bed");
+    match apart {
+        Some(symbol) => {
+            let kind = format!("{}|{symbol}", reading.metric);
+            id::sample_id(connection, &kind, reading.start_at, source)
         }
-        let offset_s = offset(at)?;
-        let (written, recorded) = source(at)?;
-        let mut reading = reading(at, kind, metric, value, (start_us, end_us))?;
-        reading.method = kind.method.map(str::to_owned);
-        reading.window_s = kind.window_s;
-        if end_us > circumstance.received_at.saturating_add(SKEW_US) {
-            reading.flags.push(flag::CLOCK_SKEW.to_owned());
-        }
-        let id = given
-            .unwrap_or_else(|| derived(circumstance.connection, kind, &written, &reading, end_us));
-        reading.sample_id = Some(id.to_string());
-        let recording_method = if user_entered(at) { "manual" } else { recorded };
-        Ok(Self { id, reading, written, offset_s, recording_method })
+        None => id::sample_id(connection, &reading.metric, reading.start_at, source),
     }
 }
 
 /// The id of a sample or of what is deleted, whichever case it comes in; absent where it is absent or `null`.
-pub(super) fn sample_id<'a>(at: &'a At<'a>) -> Result<Option<Uuid>, Reject> {
-    let Some(given) = at.get("id") else { return Ok(None) };
-    let text = given.text()?;
-    let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
-    id.map(Some).ok_or_else(|| given.invalid("not a uuid"))
-}
-
-/// The id of a sample whose client gives none, over all that the sample says: sent again, it is the same one.
-fn derived(
-    connection: &str,
-    kind: &Type,
-    written: &Written,
-    reading: &Reading,
-    end_us: Micros,
-) -> Uuid {
-    let value = reading.value.map(|value| value.to_string());
-    let value = value.as_deref().or(reading.symbol.as_deref()).unwrap_or_default();
-    id::sample_id(
-        connection,
-        kind.identifier,
-        reading.start_at,
-        &written.key(),
-        &format!("{value}|{end_us}"),
-    )
-}
-
-impl Written {
-    /// `<bundle id>|<product type>`, absent parts empty; neither can hold a bar.
-    pub(super) fn key(&self) -> String {
-        let part = |text: &Option<String>| text.clone().unwrap_or_default();
-        format!("{}|{}", part(&self.app), part(&self.model))
-    }
-}
-
-fn moment<'a>(at: &'a At<'a>, name: &'static str) -> Result<Micros, Reject> {
-    let given = at.need(name)?;
-    match Moment::parse(given.text()?) {
-        // The offset that a date is written with is the phone's when it sent, not the sample's: not taken.
-        Ok(moment) => Ok(moment.at_us),
-        Err(NotAMoment::NoOffset) => Err(given.invalid("a local time without its offset")),
-        Err(NotAMoment::Malformed) => Err(given.malformed("not an RFC 3339 date and time")),
-    }
-}
-
-/// The sample's own offset; `Z` says nothing about a person, so it is not known, as when it is absent.
-fn offset<'a>(at: &'a At<'a>) -> Result<Option<i32>, Reject> {
-    let Some(given) = at.get("zoneOffset") else { return Ok(None) };
-    let text = given.text()?;
-    if text.eq_ignore_ascii_case("z") {
+pub(super) fn uuid(id: &Scalar<'_>) -> Result<Option<Uuid>, Reject> {
+    if !id.is_there() {
         return Ok(None);
     }
-    parse_offset(text).map(Some).ok_or_else(|| given.invalid("not an offset from UTC"))
+    let text = text(id, "id")?;
+    let id = Uuid::try_parse(text).ok().filter(|_| text.len() == 36);
+    id.map(Some).ok_or_else(|| invalid("id", "not a uuid"))
 }
 
-fn source<'a>(at: &'a At<'a>) -> Result<(Written, &'static str), Reject> {
-    let Some(source) = at.get("source") else { return Ok((Written::default(), "unknown")) };
-    source.object()?;
-    let written = Written {
-        app: identifier(&source, "bundleIdentifier", b".-_")?,
-        model: identifier(&source, "productType", b".-_,")?,
-    };
-    let method = match source.get("recordingMethod").map(|given| given.text()).transpose()? {
-        Some("automatic") => "automatic",
-        Some("manual") => "manual",
-        Some("active") => "active",
-        _ => "unknown",
-    };
-    Ok((written, method))
-}
-
-/// An identifier of a maker: ASCII letters, digits and these marks, 155 at most (Apple's limit for a bundle id).
-/// It becomes part of a key and leaves the house, so that a person's words in its place are refused.
-fn identifier<'a>(
-    at: &'a At<'a>,
-    name: &'static str,
-    marks: &[u8],
-) -> Result<Option<String>, Reject> {
-    let Some(given) = at.get(name) else { return Ok(None) };
-    let text = given.text()?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || marks.contains(&byte);
-    if text.len() > 155 || !text.bytes().all(fits) {
-        return Err(given.invalid("not an identifier"));
+/// Start and end, µs. The offset that they are written with is the phone's when it sent: not taken.
+pub(super) fn times(element: &Element<'_>) -> Result<(Micros, Micros), Reject> {
+    let start_us = moment(&element.start, "startDate")?;
+    let end_us = moment(&element.end, "endDate")?;
+    if end_us < start_us {
+        return Err(invalid("endDate", "the end is before the start"));
     }
-    Ok((!text.is_empty()).then(|| text.to_owned()))
+    Ok((start_us, end_us))
 }
 
-/// Whether a person typed it in: HealthKit says so in the metadata, an object or a list of objects.
-fn user_entered<'a>(at: &'a At<'a>) -> bool {
-    let says = |json: &Json<'_>| {
-        let Json::Object(members) = json else { return false };
-        members.iter().any(|(key, value)| {
-            key == "HKWasUserEntered"
-                && match value {
-                    Json::Bool(value) => *value,
-                    Json::Integer(value) => *value == 1,
-                    Json::Text(text) => text == "1" || text.eq_ignore_ascii_case("true"),
-                    _ => false,
-                }
-        })
-    };
-    at.get("metadata").is_some_and(|metadata| match metadata.json() {
-        Json::List(list) => list.iter().any(says),
-        other => says(other),
+fn moment(given: &Scalar<'_>, name: &'static str) -> Result<Micros, Reject> {
+    date::instant(text(given, name)?).map_err(|why| match why {
+        NotAMoment::NoOffset => invalid(name, "a local time without its offset"),
+        NotAMoment::Malformed => malformed(name, "not an RFC 3339 date and time"),
     })
 }
 
-fn reading<'a>(
-    at: &'a At<'a>,
-    kind: &Type,
-    metric: &'static Metric,
+fn reading<'de>(
+    element: &Element<'de>,
+    found: Found,
     value: &'static str,
+    recent: &mut Recent<'de>,
     (start_us, end_us): (Micros, Micros),
 ) -> Result<Reading, Reject> {
+    let (kind, metric) = found;
     let until = (end_us > start_us).then_some(end_us);
+    let given = if value == "stage" { &element.stage } else { &element.value };
+    let there = || {
+        let absent = || malformed(value, "a required field is absent");
+        given.is_there().then_some(given).ok_or_else(absent)
+    };
     let symbol = match kind.means {
         Means::Quantity | Means::Fraction => {
-            let number = quantity(at, kind, metric, value)?;
-            return Ok(metric.reading(number, start_us, until));
+            let number = there()?.number().ok_or_else(|| malformed(value, "not a number"))?;
+            let converted = recent.conversion(found, &element.unit)?.apply(number);
+            if !converted.is_finite() {
+                return Err(invalid(value, "too large"));
+            }
+            return Ok(metric.reading(converted, start_us, until));
         }
         Means::Stage => {
-            let given = at.need(value)?;
-            let stage = match given.json() {
-                Json::Text(name) => table::stage_named(name),
-                _ => table::stage_numbered(given.integer()?),
+            let stage = match there()? {
+                Scalar::Text(name) => table::stage_named(name),
+                other => {
+                    let number = other.integer();
+                    table::stage_numbered(number.ok_or_else(|| malformed(value, "not an integer"))?)
+                }
             };
-            stage.ok_or_else(|| given.invalid("an unknown stage of sleep"))?
+            stage.ok_or_else(|| invalid(value, "an unknown stage of sleep"))?
         }
         Means::Event(symbol) => symbol,
     };
-    metric.symbol(symbol, start_us, until).ok_or_else(|| at.invalid("not a value of its type"))
-}
-
-fn quantity<'a>(
-    at: &'a At<'a>,
-    kind: &Type,
-    metric: &Metric,
-    value: &'static str,
-) -> Result<f64, Reject> {
-    let given = at.need(value)?;
-    let number = given.number()?;
-    let Some(unit) = at.get("unit") else {
-        // Absent and `null` alike: HealthKit's values have no unit of their own, so this one has none at all.
-        return Err(Reject::invalid(at.path().key("unit"), "a value without its unit"));
-    };
-    let spelling = unit.text()?;
-    let conversion = match kind.means {
-        Means::Fraction => (spelling == "%").then_some(unit::FRACTION),
-        _ => unit::conversion(metric.unit.unwrap_or_default(), spelling),
-    };
-    let converted = conversion.ok_or_else(|| unit.invalid("an unknown unit"))?.apply(number);
-    if converted.is_finite() { Ok(converted) } else { Err(given.invalid("too large")) }
+    metric
+        .symbol(symbol, start_us, until)
+        .ok_or_else(|| Reject::invalid(Path::root(), "not a value of its type"))
 }

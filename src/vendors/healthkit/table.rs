@@ -119,15 +119,16 @@ pub(super) fn find(identifier: &str) -> Option<(&'static Type, &'static Metric)>
     Some((found, metric::find(found.metric)?))
 }
 
-/// Our symbol of a stage by its name in `HKCategoryValueSleepAnalysis`; `asleep` is what iOS before 16 knew.
+/// Our symbol of a stage by its name in `HKCategoryValueSleepAnalysis`, with that prefix (`export.xml`) or without it;
+/// `asleep` is what iOS before 16 knew.
 pub(super) fn stage_named(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "inBed" => "in_bed",
-        "asleepUnspecified" | "asleep" => "asleep_unspecified",
-        "awake" => "awake",
-        "asleepCore" => "light",
-        "asleepDeep" => "deep",
-        "asleepREM" => "rem",
+    Some(match name.strip_prefix("HKCategoryValueSleepAnalysis").unwrap_or(name) {
+        "inBed" | "InBed" => "in_bed",
+        "asleepUnspecified" | "AsleepUnspecified" | "asleep" | "Asleep" => "asleep_unspecified",
+        "awake" | "Awake" => "awake",
+        "asleepCore" | "AsleepCore" => "light",
+        "asleepDeep" | "AsleepDeep" => "deep",
+        "asleepREM" | "AsleepREM" => "rem",
         _ => return None,
     })
 }
@@ -145,7 +146,8 @@ pub(super) fn stage_numbered(number: i64) -> Option<&'static str> {
     })
 }
 
-/// The maker of what an app wrote: another maker's app writes that maker's measurements, all else is Apple's.
+/// The maker of what an app wrote: another maker's app writes that maker's measurements, all else is Apple's. The app
+/// is a bundle id, or our word where only its name was known (`source.rs`).
 pub(super) fn maker(bundle: Option<&str>) -> &'static str {
     const OTHERS: [(&str, &str); 6] = [
         ("com.ouraring", "oura"),
@@ -160,7 +162,8 @@ pub(super) fn maker(bundle: Option<&str>) -> &'static str {
         let (head, tail) = bundle.split_at_checked(owner.len()).unwrap_or_default();
         head.eq_ignore_ascii_case(owner) && (tail.is_empty() || tail.starts_with('.'))
     };
-    OTHERS.iter().find(|(owner, _)| is_of(owner)).map_or("apple", |(_, maker)| maker)
+    let others = OTHERS.iter().find(|(owner, maker)| is_of(owner) || bundle == *maker);
+    others.map_or("apple", |(_, maker)| maker)
 }
 
 #[cfg(test)]
@@ -207,6 +210,8 @@ mod tests {
             (Some("com.garmin.connect.mobile"), "garmin"),
             (Some("com.Withings.wiScaleNG"), "withings"),
             (Some("com.whoop"), "whoop"),
+            (Some("garmin"), "garmin"),
+            (Some("autosleep"), "apple"),
             (Some("com.whoopee.cushion"), "apple"),
             (Some("com.polär"), "apple"),
         ] {

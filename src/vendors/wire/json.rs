@@ -39,6 +39,17 @@ pub enum Json<'a> {
 /// # Errors
 /// One reject of kind `payload_malformed` with a byte position, whatever is wrong.
 pub fn parse(body: &[u8]) -> Result<Json<'_>, Reject> {
+    document(body, Level(0))
+}
+
+/// Reads a body by what `seed` makes of it, which holds it to the same rules ([`super::walk`]).
+///
+/// # Errors
+/// As [`parse`].
+pub fn document<'de, S: DeserializeSeed<'de>>(
+    body: &'de [u8],
+    seed: S,
+) -> Result<S::Value, Reject> {
     let malformed = |why, position| Reject { position, ..Reject::malformed(Path::root(), why) };
     let text = std::str::from_utf8(body)
         .map_err(|error| malformed("not UTF-8", Some(error.valid_up_to())))?;
@@ -47,14 +58,19 @@ pub fn parse(body: &[u8]) -> Result<Json<'_>, Reject> {
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let refused = |error: &serde_json::Error| malformed(why(error), position(text, error));
-    let json = Level(0).deserialize(&mut reader).map_err(|error| refused(&error))?;
+    let read = seed.deserialize(&mut reader).map_err(|error| refused(&error))?;
     reader.end().map_err(|error| refused(&error))?;
-    Ok(json)
+    Ok(read)
 }
 
-const TWICE: &str = "a key stands twice in an object";
-const NUL: &str = "U+0000 in a string";
+pub(super) const TWICE: &str = "a key stands twice in an object";
+pub(super) const NUL: &str = "U+0000 in a string";
 const DEEP: &str = "nested too deep";
+
+/// The level below this one, where there may be one.
+pub(super) fn deeper<E: serde::de::Error>(level: usize) -> Result<usize, E> {
+    if level < DEPTH_MAX { Ok(level + 1) } else { Err(E::custom(DEEP)) }
+}
 
 /// Our words for a reader's error: its own text may quote the body, so only ours, or its category, get out.
 fn why(error: &serde_json::Error) -> &'static str {
@@ -84,12 +100,6 @@ impl<'de> DeserializeSeed<'de> for Level {
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Json<'de>, D::Error> {
         reader.deserialize_any(self)
-    }
-}
-
-impl Level {
-    fn deeper<E: serde::de::Error>(&self) -> Result<usize, E> {
-        if self.0 < DEPTH_MAX { Ok(self.0 + 1) } else { Err(E::custom(DEEP)) }
     }
 }
 
@@ -134,7 +144,7 @@ impl<'de> Visitor<'de> for Level {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
-        let level = self.deeper()?;
+        let level = deeper(self.0)?;
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(Level(level))? {
             list.push(item);
@@ -143,19 +153,35 @@ impl<'de> Visitor<'de> for Level {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json<'de>, A::Error> {
-        let level = self.deeper()?;
+        let level = deeper(self.0)?;
         let mut object: Vec<(Cow<'de, str>, Json<'de>)> = Vec::new();
         while let Some(Json::Text(key)) = members.next_key_seed(Level(level))? {
             let value = members.next_value_seed(Level(level))?;
             object.push((key, value));
         }
-        let mut keys: Vec<&str> = object.iter().map(|(key, _)| key.as_ref()).collect();
-        keys.sort_unstable();
-        if keys.windows(2).any(|pair| pair.first() == pair.last()) {
+        if has_twice(&object) {
             return Err(A::Error::custom(TWICE));
         }
         Ok(Json::Object(object))
     }
+}
+
+/// Whether a key stands twice. Few keys are compared with each other; many are sorted first, or a hostile object would
+/// cost its square.
+fn has_twice(object: &[(Cow<'_, str>, Json<'_>)]) -> bool {
+    if object.len() <= 16 {
+        let mut rest = object;
+        while let Some(((key, _), behind)) = rest.split_first() {
+            if behind.iter().any(|(other, _)| other == key) {
+                return true;
+            }
+            rest = behind;
+        }
+        return false;
+    }
+    let mut keys: Vec<&str> = object.iter().map(|(key, _)| key.as_ref()).collect();
+    keys.sort_unstable();
+    keys.windows(2).any(|pair| pair.first() == pair.last())
 }
 
 impl Json<'_> {

@@ -99,6 +99,8 @@ static TABLE: &[(&str, &str, Conversion)] = &[
     ("mL/kg/min", "ml/kg*min", SAME),
     ("mL/kg/min", "ml/min·kg", SAME),
     ("mL/kg/min", "ml/(kg*min)", SAME),
+    ("mL/kg/min", "mL/(kg·min)", SAME),
+    ("mL/kg/min", "ml/(kg·min)", SAME),
     ("dB", "dBASPL", SAME),
 ];
 
