@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | [`Samples`]: its id, and whether it is gone | every sample | 17 |
 //! | [`Version`]: where it stands and what it says | one whose id is derived, while it is there | 36, and 29 a receipt |
-//! | [`Stage`]: the stage, from when to when, at which offset | one of sleep, while it is there | 37 |
+//! | [`Stage`]: the stage, from when to when, at which offsets | one of sleep, while it is there | 41 |
 //!
 //! Years of samples pass through here, so what all of them have is one sorted run of bytes, which is searched and merged
 //! as it is and goes to the database and back without being read. The other two are of few samples.
@@ -294,16 +294,18 @@ pub struct Stage {
     pub end_at: Micros,
     /// What was done.
     pub doing: Doing,
-    /// The UTC offset where the person was, seconds, if it is known.
-    pub offset_s: Option<i32>,
+    /// The UTC offset where the person was at the start, seconds, if it is known.
+    pub start_offset_s: Option<i32>,
+    /// The same at the end.
+    pub end_offset_s: Option<i32>,
 }
 
 /// Samples of sleep by id.
 pub type Stages = BTreeMap<Uuid, Stage>;
 
-const STAGE_BYTES: usize = 37;
+const STAGE_BYTES: usize = 41;
 
-/// Samples of sleep as bytes, 37 each: id, code, start, end, offset (the least `i32` where it is not known).
+/// Samples of sleep as bytes, 41 each: id, code, start, end, both offsets (the least `i32` where one is not known).
 #[must_use]
 pub fn encode_stages(stages: &Stages) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(stages.len() * STAGE_BYTES);
@@ -312,7 +314,9 @@ pub fn encode_stages(stages: &Stages) -> Vec<u8> {
         bytes.push(stage.doing.code());
         bytes.extend_from_slice(&stage.start_at.to_be_bytes());
         bytes.extend_from_slice(&stage.end_at.to_be_bytes());
-        bytes.extend_from_slice(&stage.offset_s.unwrap_or(i32::MIN).to_be_bytes());
+        for offset in [stage.start_offset_s, stage.end_offset_s] {
+            bytes.extend_from_slice(&offset.unwrap_or(i32::MIN).to_be_bytes());
+        }
     }
     bytes
 }
@@ -325,13 +329,15 @@ pub fn decode_stages(bytes: &[u8]) -> Option<Stages> {
         let (id, rest) = entry.split_first_chunk::<16>()?;
         let (code, rest) = rest.split_first()?;
         let (start, rest) = rest.split_first_chunk::<8>()?;
-        let (end, offset) = rest.split_first_chunk::<8>()?;
-        let offset = i32::from_be_bytes(offset.try_into().ok()?);
+        let (end, rest) = rest.split_first_chunk::<8>()?;
+        let (start_offset, end_offset) = rest.split_first_chunk::<4>()?;
+        let offset = |bytes| Some(i32::from_be_bytes(bytes)).filter(|offset| *offset != i32::MIN);
         let stage = Stage {
             start_at: i64::from_be_bytes(*start),
             end_at: i64::from_be_bytes(*end),
             doing: Doing::ALL.into_iter().find(|doing| doing.code() == *code)?,
-            offset_s: (offset != i32::MIN).then_some(offset),
+            start_offset_s: offset(*start_offset),
+            end_offset_s: offset(end_offset.try_into().ok()?),
         };
         Some((Uuid::from_bytes(*id), stage))
     };
@@ -429,8 +435,9 @@ mod tests {
     fn stages_survive_their_bytes() {
         let stage = |n: u128, doing| {
             let start_at = i64::try_from(n).expect("small") * 1_000_000 - 3;
-            let offset_s = (n % 2 == 0).then_some(-7200);
-            Stage { start_at, end_at: start_at + 5, doing, offset_s }
+            let start_offset_s = (n % 2 == 0).then_some(-7200);
+            let end_offset_s = (n % 3 == 0).then_some(3600);
+            Stage { start_at, end_at: start_at + 5, doing, start_offset_s, end_offset_s }
         };
         let all = (0..).zip(Doing::ALL);
         let stages: Stages = all.map(|(n, doing)| (id(n), stage(n, doing))).collect();

@@ -23,6 +23,9 @@ use crate::model::state::Bucket;
 /// The record type of buckets of sleep.
 pub const SLEEP_SAMPLES: &str = "samples.sleep_stage";
 
+/// The UTC offsets of a record's samples at their start and at their end.
+type Offsets = (Option<i32>, Option<i32>);
+
 /// What a record's samples did to their bucket.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
@@ -57,11 +60,8 @@ pub fn gather(
     flaws: Flaws,
 ) -> Change {
     let mut readings = std::mem::take(&mut record.content.readings);
-    let offset_s = if bucket.sample_type.1 == SLEEP_SAMPLES {
-        Some(record.content.start_offset_s)
-    } else {
-        None
-    };
+    let is_sleep = bucket.sample_type.1 == SLEEP_SAMPLES;
+    let offsets = is_sleep.then_some((record.content.start_offset_s, record.content.end_offset_s));
     let mut ids: Vec<(Uuid, usize)> = readings
         .iter()
         .enumerate()
@@ -84,12 +84,12 @@ pub fn gather(
                 *keep = !gone;
             }
             Some(false) if is_derived(reading) => {
-                *keep = replaces(bucket, &mut change, (id, reading), (at, offset_s), flaws);
+                *keep = replaces(bucket, &mut change, (id, reading), (at, offsets), flaws);
             }
             Some(_) => continue,
         }
         if *keep {
-            keep_detail(bucket, &mut change, (id, reading), (at, offset_s));
+            keep_detail(bucket, &mut change, (id, reading), (at, offsets));
         }
     }
     change.seen = !new.is_empty();
@@ -107,7 +107,7 @@ fn replaces(
     bucket: &mut Bucket,
     change: &mut Change,
     (id, reading): (Uuid, &Reading),
-    (at, offset_s): (Place, Option<Option<i32>>),
+    (at, offsets): (Place, Option<Offsets>),
     flaws: Flaws,
 ) -> bool {
     // Without a version it came under a device's own id, and that is one sample for ever.
@@ -115,7 +115,7 @@ fn replaces(
     if !is_above(at, known.place) && !flaws.has(Flaw::OrderIgnored) {
         return false;
     }
-    if known.hash == said(reading, offset_s) {
+    if known.hash == said(reading, offsets) {
         known.place = at;
         change.moved = true;
         return false;
@@ -129,14 +129,14 @@ fn keep_detail(
     bucket: &mut Bucket,
     change: &mut Change,
     (id, reading): (Uuid, &Reading),
-    (at, offset_s): (Place, Option<Option<i32>>),
+    (at, offsets): (Place, Option<Offsets>),
 ) {
     if is_derived(reading) {
-        let version = Version { place: at, hash: said(reading, offset_s) };
+        let version = Version { place: at, hash: said(reading, offsets) };
         bucket.versions.insert(id, version);
     }
-    if let Some(offset_s) = offset_s {
-        let stage = stage(reading, offset_s);
+    if let Some(offsets) = offsets {
+        let stage = stage(reading, offsets);
         let before = match stage {
             Some(stage) => bucket.stages.insert(id, stage),
             None => bucket.stages.remove(&id),
@@ -185,14 +185,16 @@ fn is_derived(reading: &Reading) -> bool {
 }
 
 /// A reading as a sample of sleep. One from the future is in no session: its clock is not believed.
-fn stage(reading: &Reading, offset_s: Option<i32>) -> Option<Stage> {
+fn stage(reading: &Reading, (start_offset_s, end_offset_s): Offsets) -> Option<Stage> {
     let end_at = reading.end_at.filter(|end| *end > reading.start_at)?;
     let doing = Doing::parse(reading.symbol.as_deref()?)?;
-    reading.is_plausible().then_some(Stage { start_at: reading.start_at, end_at, doing, offset_s })
+    let start_at = reading.start_at;
+    let stage = Stage { start_at, end_at, doing, start_offset_s, end_offset_s };
+    reading.is_plausible().then_some(stage)
 }
 
-/// What a sample of a derived id says, as a hash: all of its reading but the id, and of sleep the offset, too.
-fn said(reading: &Reading, offset_s: Option<Option<i32>>) -> ContentHash {
+/// What a sample of a derived id says, as a hash: all of its reading but the id, and of sleep the offsets, too.
+fn said(reading: &Reading, offsets: Option<Offsets>) -> ContentHash {
     let mut bytes = Vec::with_capacity(96);
     let mut number = |value: Option<[u8; 8]>| match value {
         Some(value) => {
@@ -205,7 +207,8 @@ fn said(reading: &Reading, offset_s: Option<Option<i32>>) -> ContentHash {
     number(Some(reading.start_at.to_be_bytes()));
     number(reading.end_at.map(i64::to_be_bytes));
     number(reading.window_s.map(|window| i64::from(window).to_be_bytes()));
-    number(offset_s.flatten().map(|offset| i64::from(offset).to_be_bytes()));
+    let (start, end) = offsets.unwrap_or_default();
+    [start, end].into_iter().for_each(|at| number(at.map(|at| i64::from(at).to_be_bytes())));
     let texts = [&reading.symbol, &reading.unit, &reading.method, &reading.context];
     let texts = texts.into_iter().map(|text| text.as_deref());
     let flags = reading.flags.iter().map(|flag| Some(flag.as_str()));

@@ -122,8 +122,8 @@ impl Session {
         (slept && end_at - start_at >= SESSION_MIN_US).then(|| Self {
             start_at,
             end_at,
-            start_offset: offset(run, |stage| -(stage.start_at - start_at)),
-            end_offset: offset(run, |stage| stage.end_at - end_at),
+            start_offset: offset(run, |one| (start_at - one.start_at, one.start_offset_s)),
+            end_offset: offset(run, |one| (one.end_at - end_at, one.end_offset_s)),
             in_bed: run.iter().any(|stage| stage.doing == Doing::InBed),
             spans,
         })
@@ -247,10 +247,11 @@ impl Span {
     }
 }
 
-/// The offset of the sample that lies nearest to an end of its run (`nearness`: 0 there, below it elsewhere), or of
-/// the nearest one that has any; of two as near, the more eastern.
-fn offset(run: &[Stage], nearness: impl Fn(&Stage) -> Micros) -> Offset {
-    let nearest = run.iter().filter_map(|stage| Some((nearness(stage), stage.offset_s?))).max();
+/// The offset of the sample that lies nearest to an end of its run, or of the nearest one that has any; of two as near,
+/// the more eastern. `of` gives how near a sample lies, 0 at the end and below it elsewhere, and its offset there.
+fn offset(run: &[Stage], of: impl Fn(&Stage) -> (Micros, Option<i32>)) -> Offset {
+    let known = run.iter().map(of).filter_map(|(nearness, offset)| Some((nearness, offset?)));
+    let nearest = known.max();
     Offset {
         seconds: nearest.map(|(_, offset)| offset),
         own: nearest.is_some_and(|(nearness, _)| nearness == 0),
@@ -305,7 +306,8 @@ mod tests {
     /// Minutes from midnight of [`DAY`].
     fn slept(from: i64, to: i64, doing: Doing, offset_s: Option<i32>) -> Stage {
         let at = |minute| DAY.start_utc_us() + minute * MINUTE;
-        Stage { start_at: at(from), end_at: at(to), doing, offset_s }
+        let (start_offset_s, end_offset_s) = (offset_s, offset_s);
+        Stage { start_at: at(from), end_at: at(to), doing, start_offset_s, end_offset_s }
     }
 
     fn value(content: &Content, name: &str) -> Option<f64> {
@@ -468,6 +470,18 @@ mod tests {
         };
         assert_eq!(told(1_440), 1_440);
         assert_eq!(told(1_441), 0);
+    }
+
+    #[test]
+    fn a_night_has_the_offset_of_each_end() {
+        // Summer time begins at 01:00 UTC, in the middle of a sample.
+        let mut night = slept(-60, 300, Doing::Asleep, Some(3600));
+        night.end_offset_s = Some(7200);
+        let content = session(DAY, &[night]).expect("a night");
+        assert_eq!((content.start_offset_s, content.end_offset_s), (Some(3600), Some(7200)));
+        assert_eq!(content.offset_provenance, "device");
+        assert_eq!(content.flags, [flag::OFFSET_CHANGE]);
+        assert_eq!(minutes(&content, "sleep_total_duration"), Some(360.0), "by UTC, not the clock");
     }
 
     fn stage() -> impl Strategy<Value = Stage> {

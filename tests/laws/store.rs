@@ -150,7 +150,8 @@ pub(crate) fn full_bucket(n: u128, day: i32) -> Bucket {
         start_at: n * 1_000 - 5_000,
         end_at: n * 2_000,
         doing: Doing::ALL[usize::try_from(n).expect("small") % 7],
-        offset_s: (n % 2 == 0).then_some(-3_600),
+        start_offset_s: (n % 2 == 0).then_some(-3_600),
+        end_offset_s: (n % 3 == 0).then_some(3_600),
     };
     Bucket {
         versions: (0..9).map(|n| (id(n), version(n.try_into().expect("small")))).collect(),

@@ -181,13 +181,14 @@ fn id(n: usize) -> Uuid {
 /// A push of these samples of sleep: one record a bucket and offset, as normalise writes them.
 fn push(samples: &[(usize, Stage)], at: i64) -> Vec<NormalisedRecord> {
     let metric = metric::find("sleep_stage").expect("a metric");
-    let mut records: BTreeMap<(Day, Option<i32>), NormalisedRecord> = BTreeMap::new();
+    let mut records: BTreeMap<_, NormalisedRecord> = BTreeMap::new();
     for (n, stage) in samples {
         let day = Day::of_utc(stage.start_at);
         let key = format!("{day}|com.example.sleep|Watch7,5");
-        let entry = records.entry((day, stage.offset_s)).or_insert_with(|| {
+        let offsets = (stage.start_offset_s, stage.end_offset_s);
+        let entry = records.entry((day, offsets)).or_insert_with(|| {
             let mut record = record(SLEEP_SAMPLES, &key, Merge::Union, at);
-            record.content.start_offset_s = stage.offset_s;
+            (record.content.start_offset_s, record.content.end_offset_s) = offsets;
             record
         });
         let symbol = metric.symbol(stage.doing.symbol(), stage.start_at, Some(stage.end_at));
@@ -220,10 +221,12 @@ fn counted(minute: usize, count: u32, at: i64) -> NormalisedRecord {
 
 fn stage() -> impl Strategy<Value = Stage> {
     let offset = prop_oneof![3 => Just(Some(3600)), 1 => Just(None), 1 => Just(Some(-9 * 3600))];
-    (-900..2340_i64, 1..150_i64, 0..7_usize, offset).prop_map(|(from, length, doing, offset_s)| {
+    let offsets = (offset.clone(), offset);
+    (-900..2340_i64, 1..150_i64, 0..7_usize, offsets).prop_map(|(from, length, doing, offsets)| {
         let start_at = DAY.start_utc_us() + from * MINUTE;
         let end_at = start_at + length * MINUTE;
-        Stage { start_at, end_at, doing: Doing::ALL[doing], offset_s }
+        let (start_offset_s, end_offset_s) = offsets;
+        Stage { start_at, end_at, doing: Doing::ALL[doing], start_offset_s, end_offset_s }
     })
 }
 
@@ -356,7 +359,8 @@ proptest! {
 
 fn slept(from: i64, to: i64, doing: Doing) -> Stage {
     let at = |minute| DAY.start_utc_us() + minute * MINUTE;
-    Stage { start_at: at(from), end_at: at(to), doing, offset_s: Some(3600) }
+    let (start_offset_s, end_offset_s) = (Some(3600), Some(3600));
+    Stage { start_at: at(from), end_at: at(to), doing, start_offset_s, end_offset_s }
 }
 
 #[test]

@@ -20,17 +20,20 @@ struct Sample {
     from: Micros,
     to: Micros,
     strength: usize,
-    offset_s: Option<i32>,
+    offsets: Offsets,
 }
 
+/// UTC offsets at the start and at the end.
+pub(super) type Offsets = (Option<i32>, Option<i32>);
+
 /// The record of a date, of these readings and their offsets.
-pub(super) fn night(date: i32, readings: Vec<(Reading, Option<i32>)>) -> Option<Content> {
-    let samples = readings.into_iter().filter_map(|(reading, offset_s)| {
+pub(super) fn night(date: i32, readings: Vec<(Reading, Offsets)>) -> Option<Content> {
+    let samples = readings.into_iter().filter_map(|(reading, offsets)| {
         let to = reading.end_at?;
         let length = to.checked_sub(reading.start_at)?;
         let good = reading.is_plausible() && length > 0 && length <= 24 * HOUR_US;
         let strength = STRENGTH.iter().position(|name| reading.symbol.as_deref() == Some(name))?;
-        good.then_some(Sample { from: reading.start_at, to, strength, offset_s })
+        good.then_some(Sample { from: reading.start_at, to, strength, offsets })
     });
     // Groups whose hours touch become one, until none do.
     let mut groups: Vec<Vec<Sample>> = Vec::new();
@@ -95,9 +98,10 @@ impl Night {
                 _ => parts.push((start, end, strength)),
             }
         }
-        let known = || group.iter().filter_map(|sample| Some((sample, sample.offset_s?)));
-        let first = known().min_by_key(|(sample, offset)| (sample.from, -offset));
-        let last = known().max_by_key(|(sample, offset)| (sample.to, *offset));
+        let begins = group.iter().filter_map(|sample| Some((sample, sample.offsets.0?)));
+        let ends = group.iter().filter_map(|sample| Some((sample, sample.offsets.1?)));
+        let first = begins.min_by_key(|(sample, offset)| (sample.from, -offset));
+        let last = ends.max_by_key(|(sample, offset)| (sample.to, *offset));
         let night = Self {
             from,
             to,
@@ -181,8 +185,8 @@ impl Night {
         }
         let provenance = match (self.begins, self.ends) {
             (Some((_, true)), Some((_, true))) => "device",
-            (Some(_), Some(_)) => "inferred",
-            _ => "unknown",
+            (None, None) => "unknown",
+            _ => "inferred",
         };
         let (begins, ends) = (self.begins.map(|at| at.0), self.ends.map(|at| at.0));
         Content {
@@ -194,7 +198,12 @@ impl Night {
             local_date: ends.map(|_| self.date()),
             day_rule: Some(if ends.is_some() { "sleep_end" } else { "utc_end" }.to_owned()),
             state: "final".to_owned(),
-            flags: if begins == ends { vec![] } else { vec![flag::OFFSET_CHANGE.to_owned()] },
+            flags: match (begins, ends) {
+                (Some(begins), Some(ends)) if begins != ends => {
+                    vec![flag::OFFSET_CHANGE.to_owned()]
+                }
+                _ => vec![],
+            },
             readings,
             ..Content::default()
         }
@@ -210,24 +219,29 @@ mod tests {
 
     const MINUTE: Micros = 60_000_000;
 
+    fn hours() -> impl Strategy<Value = Option<i32>> {
+        prop::option::of(-18..=18_i32)
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
         /// Two that were written apart say the same: the pipeline's and this one.
         #[test]
         fn the_fast_way_is_the_slow_way(samples in prop::collection::vec(
-            (0..4320_i64, -5..200_i64, 0..7_usize, prop::option::of(-18..=18_i32)), 0..16
+            (0..4320_i64, -5..200_i64, 0..7_usize, hours(), hours()), 0..16
         )) {
             let metric = metric::find("sleep_stage").expect("a metric");
-            let stages: Vec<Stage> = samples.iter().map(|(from, length, doing, hours)| Stage {
+            let stages: Vec<Stage> = samples.iter().map(|(from, length, doing, start, end)| Stage {
                 start_at: from * MINUTE,
                 end_at: (from + length) * MINUTE,
                 doing: Doing::ALL[*doing],
-                offset_s: hours.map(|hours| hours * 3600),
+                start_offset_s: start.map(|hours| hours * 3600),
+                end_offset_s: end.map(|hours| hours * 3600),
             }).collect();
             let readings = || stages.iter().map(|stage| {
                 let reading = metric.symbol(stage.doing.symbol(), stage.start_at, Some(stage.end_at));
-                (reading.expect("a stage"), stage.offset_s)
+                (reading.expect("a stage"), (stage.start_offset_s, stage.end_offset_s))
             }).collect();
             for date in -1..=5 {
                 prop_assert_eq!(session(Day(date), &stages), night(date, readings()));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::night::Offsets;
 use super::{Cause, Expected, Place, night, place};
 use crate::model::event::{Content, NormalisedRecord, Op, Reading, flag};
 use crate::model::id::{ConnectionId, EventId};
@@ -27,7 +28,7 @@ struct Bucket {
 #[derive(Clone, Debug)]
 struct Said {
     reading: Reading,
-    offset_s: Option<i32>,
+    offsets: Offsets,
     at: Place,
 }
 
@@ -40,10 +41,12 @@ impl Samples {
         bucket.record_id.clone_from(&record.record_id);
         let (mut added, mut replaced) = (Vec::new(), BTreeSet::new());
         let is_night = record.record_type == night::SAMPLES;
-        let offset_s = record.content.start_offset_s.filter(|_| is_night);
+        let of = &record.content;
+        let offsets =
+            if is_night { (of.start_offset_s, of.end_offset_s) } else { Offsets::default() };
         for reading in &record.content.readings {
             let Some(id) = reading.sample_id.clone() else { continue };
-            let said = Said { reading: reading.clone(), offset_s, at: place(record) };
+            let said = Said { reading: reading.clone(), offsets, at: place(record) };
             match bucket.samples.get(&id) {
                 Some(None) => continue,
                 Some(Some(known)) => {
@@ -53,7 +56,7 @@ impl Samples {
                     if !both.iter().all(derived) || !above(said.at, known.at) {
                         continue;
                     }
-                    let same = known.reading == *reading && known.offset_s == offset_s;
+                    let same = known.reading == *reading && known.offsets == offsets;
                     bucket.samples.insert(id.clone(), Some(said));
                     if same {
                         continue;
@@ -145,14 +148,14 @@ impl Samples {
     }
 
     /// What one source says of the three days around a date.
-    fn around(&self, source: &str, date: i32) -> Vec<(Reading, Option<i32>)> {
+    fn around(&self, source: &str, date: i32) -> Vec<(Reading, Offsets)> {
         let near = |bucket: &&Bucket| {
             split(&bucket.record_id)
                 .is_some_and(|(day, of)| of == source && (date - 1..=date + 1).contains(&day))
         };
         let buckets = self.buckets.values().filter(near);
         let said = buckets.flat_map(|bucket| bucket.samples.values().flatten());
-        said.map(|said| (said.reading.clone(), said.offset_s)).collect()
+        said.map(|said| (said.reading.clone(), said.offsets)).collect()
     }
 }
 
