@@ -97,7 +97,8 @@ impl<R: BufRead> BufRead for Input<R> {
         if !buffer.is_empty() && self.left == 0 {
             return Err(ErrorKind::FileTooLarge.into());
         }
-        Ok(buffer.get(..buffer.len().min(self.left)).unwrap_or_default())
+        let most = usize::try_from(self.most.saturating_sub(self.read)).unwrap_or(usize::MAX);
+        Ok(buffer.get(..buffer.len().min(self.left).min(most)).unwrap_or_default())
     }
 
     fn consume(&mut self, count: usize) {
