@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::commands;
+
 /// Wearable data in, one trustworthy stream of biometric events out.
 #[derive(Debug, Parser)]
 #[command(
@@ -54,6 +56,8 @@ pub enum Command {
     Metrics(Output),
     /// Turn one payload into canonical records, as JSON lines, or into its reject. Needs no infrastructure.
     Normalise(Normalise),
+    /// Send a person's history from a file: Apple's export.xml or its zip, or a JSON of Health Auto Export.
+    Import(Import),
     /// Run ingress and pipeline over a world in memory: a first look, nothing installed, nothing kept.
     Try(Try),
     /// Invented traffic.
@@ -63,6 +67,8 @@ pub enum Command {
     Audit(Audit),
     /// Print a digest of the current content, to compare two databases.
     Digest(Output),
+    /// Show what running processes do: flow, verdicts, lag, latencies, permits, dependencies, errors.
+    Top(Top),
 }
 
 /// How a command prints.
@@ -179,6 +185,31 @@ pub struct Normalise {
     pub file: PathBuf,
 }
 
+/// `import`
+#[derive(Args, Debug)]
+pub struct Import {
+    /// Where the ingress listens.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+    /// A file with the connection's token, as `connections add` prints it.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Count by type and day what would be sent, and send nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Pass over so many pieces, which an import that stopped says were accepted.
+    #[arg(long, value_name = "PIECES", default_value_t = 0)]
+    pub skip: u64,
+    /// How long one piece is sent again where the ingress is full or away, seconds.
+    #[arg(long, default_value_t = 300)]
+    pub wait: u64,
+    /// How it prints.
+    #[command(flatten)]
+    pub output: Output,
+    /// export.xml, the zip that holds it, or a JSON of Health Auto Export.
+    pub file: PathBuf,
+}
+
 /// `try`
 #[derive(Args, Debug)]
 pub struct Try {
@@ -271,4 +302,34 @@ pub struct Audit {
     /// How it prints.
     #[command(flatten)]
     pub output: Output,
+}
+
+/// `top`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "On a terminal a table that moves, until Ctrl-C; elsewhere one line of name=value an interval. A \
+                  process that does not answer is shown as away; only with --once, and where none answers, it is a \
+                  failure (1). NO_COLOR is respected."
+)]
+pub struct Top {
+    /// A process's admin listener; may be given more than once. The configuration's `admin.address` where absent.
+    #[arg(long, value_name = "URL", value_parser = admin_url)]
+    pub url: Vec<String>,
+    /// Seconds between two looks.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub every: u64,
+    /// Look for one interval, print, and end.
+    #[arg(long, conflicts_with = "count")]
+    pub once: bool,
+    /// Print so many intervals and end.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// How it prints: one object a line, for every interval.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+fn admin_url(text: &str) -> Result<String, &'static str> {
+    let is_one = commands::http::Client::new(text, std::time::Duration::ZERO).is_some();
+    if is_one { Ok(text.to_owned()) } else { Err("it has the form http://host:port") }
 }

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::ingress::{Keys, VendorKeys};
+use crate::ingress::{Keys, Rate, VendorKeys};
 use crate::vendors;
 
 /// Every key with its default and its reason; also the reference that `config docs` prints.
@@ -124,6 +124,12 @@ pub struct Vendor {
     /// What its handshake must name.
     #[serde(default)]
     pub handshake_token: Option<SecretString>,
+    /// How many of its requests are taken in a time.
+    #[serde(default)]
+    pub rate_max: Option<Rate>,
+    /// How many of one peer's.
+    #[serde(default)]
+    pub rate_per_peer_max: Option<Rate>,
 }
 
 /// The whole.
@@ -149,6 +155,8 @@ pub struct Config {
     pub telemetry: crate::telemetry::Settings,
     /// What is logged.
     pub log: crate::telemetry::log::Settings,
+    /// Whether somebody asked for a level of the log, or it is the default's.
+    pub log_level_is_set: bool,
     /// Keys of our own.
     pub secrets: Secrets,
     /// Vendors by name.
@@ -207,6 +215,7 @@ pub fn from_parts(
     });
     let environment = in_order(environment);
     let profile = profile(&tree, &over, &environment);
+    let log_level_is_set = is_set("log.level", &over, &environment);
     merge(&mut tree, over, "", &mut problems);
     for (key, value) in environment {
         set(&mut tree, &key, &value, profile, &mut problems);
@@ -219,7 +228,8 @@ pub fn from_parts(
     }
     let shown = shown(&tree);
     remove_unset(&mut tree);
-    let config = typed(&tree, profile, shown, &mut problems);
+    let config = typed(&tree, profile, shown, &mut problems)
+        .map(|config| Config { log_level_is_set, ..config });
     if door && let Some(Err(more)) = config.as_ref().map(Config::keys) {
         problems.extend(more);
     }
@@ -252,6 +262,13 @@ fn profile(tree: &Table, over: &Table, environment: &[(String, String)]) -> Prof
         environment.iter().rfind(|(key, _)| key == "profile").map(|(_, value)| value.as_str());
     let written = [over, tree].into_iter().find_map(|table| table.get("profile")?.as_str());
     if set.or(written) == Some("production") { Profile::Production } else { Profile::Development }
+}
+
+/// Whether a key of a section is set over the default.
+fn is_set(key: &str, over: &Table, environment: &[(String, String)]) -> bool {
+    let (section, name) = key.split_once('.').unwrap_or(("", key));
+    let written = over.get(section).and_then(|section| section.get(name)).is_some();
+    written || environment.iter().any(|(set, _)| set == key)
 }
 
 /// The default tree, with a section of its own for every vendor.
@@ -532,6 +549,7 @@ fn typed(
         admin: admin?,
         telemetry: telemetry?,
         log: log?,
+        log_level_is_set: false,
         secrets: secrets?,
         vendors: vendors?,
         shown,
@@ -632,7 +650,12 @@ impl Config {
                     .flatten()
                     .cloned()
                     .collect();
-            let keys = VendorKeys { signing, handshake: vendor.handshake_token.clone() };
+            let keys = VendorKeys {
+                signing,
+                handshake: vendor.handshake_token.clone(),
+                rate_max: vendor.rate_max,
+                rate_per_peer_max: vendor.rate_per_peer_max,
+            };
             (!keys.signing.is_empty()).then(|| (name.clone(), keys))
         });
         let pseudonym = self.secrets.pseudonym_key.clone().unwrap_or_default();

@@ -22,6 +22,8 @@ pub struct Client {
 pub struct Answer {
     /// The status.
     pub status: u16,
+    /// After how long it wants to be asked again, where it says so in seconds.
+    pub retry_after: Option<Duration>,
     /// The body.
     pub body: Bytes,
 }
@@ -70,8 +72,10 @@ impl Client {
         let connection = self.connected().await?;
         let answer = connection.send_request(request).await.ok()?;
         let status = answer.status().as_u16();
+        let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|value| value.parse().ok()).map(Duration::from_secs);
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await.ok()?.to_bytes();
-        Some(Answer { status, body })
+        Some(Answer { status, retry_after, body })
     }
 
     /// A connection that takes a request now: the kept one, or a new one.

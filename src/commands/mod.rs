@@ -6,11 +6,14 @@ pub mod audit;
 pub mod connections;
 pub mod describe;
 pub mod http;
+pub mod import;
 pub mod metrics;
 pub mod migrate;
 pub mod normalise;
 pub mod schemas;
+pub mod screen;
 pub mod simulate;
+pub mod top;
 pub mod topics;
 pub mod trial;
 pub mod watch;
@@ -48,6 +51,7 @@ pub fn run(cli: &Cli) -> u8 {
         Command::Describe => done(describe::run(&mut std::io::stdout())),
         Command::Metrics(output) => done(metrics::run(output.json, &mut std::io::stdout())),
         Command::Normalise(arguments) => normalise::run(arguments, &mut std::io::stdout()),
+        Command::Import(arguments) => import::run(arguments, &mut std::io::stdout()),
         Command::Config(cli::ConfigCommand::Docs) => print(config::DEFAULTS),
         _ => match load(cli) {
             Ok(config) => with_config(cli, config),
@@ -79,7 +83,7 @@ fn with_config(cli: &Cli, config: Config) -> u8 {
             cli::ConfigCommand::Check => print("the configuration is good\n"),
         };
     }
-    if let Err(error) = log::install(&config.log) {
+    if let Err(error) = log::install(&logged(&cli.command, &config)) {
         return done(Err(error));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -87,6 +91,16 @@ fn with_config(cli: &Cli, config: Config) -> u8 {
         Ok(runtime) => runtime.block_on(perform(&cli.command, &config)),
         Err(_) => done(Err(Error::internal("start a runtime"))),
     }
+}
+
+/// What is logged: of a command that ends nothing below a warning, unless somebody asked for a level. Its result is
+/// for a person, and the progress of the engine in it is not.
+fn logged(command: &Command, config: &Config) -> log::Settings {
+    let is_role = matches!(command, Command::Ingress | Command::Pipeline | Command::All);
+    if is_role || config.log_level_is_set {
+        return config.log.clone();
+    }
+    log::Settings { level: log::Level::Warn }
 }
 
 async fn perform(command: &Command, config: &Config) -> u8 {
@@ -103,9 +117,12 @@ async fn perform(command: &Command, config: &Config) -> u8 {
         Command::Audit(what) => audit::run(what, config, out).await,
         Command::Digest(output) => audit::digest(*output, config, out).await,
         Command::Try(what) => trial::run(what, config, out).await,
-        Command::Describe | Command::Metrics(_) | Command::Normalise(_) | Command::Config(_) => {
-            FAILED
-        }
+        Command::Top(what) => top::run(what, config, out).await,
+        Command::Describe
+        | Command::Import(_)
+        | Command::Metrics(_)
+        | Command::Normalise(_)
+        | Command::Config(_) => FAILED,
     }
 }
 

@@ -158,7 +158,7 @@ impl World {
         for person in traffic.people() {
             driver.connect(person.healthkit());
         }
-        let signs = VendorKeys { signing: vec![KEY.into()], handshake: None };
+        let signs = VendorKeys { signing: vec![KEY.into()], ..VendorKeys::default() };
         let vendors = ["terra", "healthkit"].map(|name| (name.to_owned(), signs.clone()));
         let keys = ingress::Keys { pseudonym: KEY.into(), vendors: vendors.into() };
         let door = Hatch::new(config.ingress.clone(), keys, driver.sender(), Metrics::new());

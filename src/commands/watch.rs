@@ -1,22 +1,25 @@
 //! `simulate traffic` as a person sees it: a table that moves, and at the end what came of it.
 //!
 //! With `--watch` the output topics are read meanwhile, as NEUROS reads them: a latency is from the receipt at the
-//! door to the moment a reader of committed records has the event. What the pipeline did with the rest (duplicates,
-//! dead letters, lag) stands on its own metrics page. Where the output is no terminal, a plain line every few seconds.
+//! door to the moment a reader of committed records has the event. Below it stands what the process says of itself:
+//! the table of `top`. Where the output is no terminal, a plain line every few seconds.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use comfy_table::Table;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use super::http::Client;
+use super::screen::{Onto, Screen};
 use super::simulate::{self, Line, Tally, quantile};
+use super::top::draw::{self, Block, Row};
+use super::top::figures::Figures;
+use super::top::{self, Watch};
 use crate::cli;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -30,13 +33,17 @@ use crate::sim::traffic::{Keys, Person};
 use crate::stream::Register as _;
 use crate::stream::clock::{Stopwatch, now_us};
 
-/// How often the table moves, and how often a plain line is printed.
-const TICK: Duration = Duration::from_millis(500);
-const PLAIN_EVERY: u32 = 10;
+/// How often the table moves, s, and after how many moves a plain line is printed.
+const EVERY_S: u64 = 1;
+const PLAIN_EVERY: u32 = 5;
+/// Before a process that starts is asked again.
+const READY_PAUSE: Duration = Duration::from_millis(500);
 /// How long a process that starts may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Latencies of the last so many events are shown.
 const REMEMBERED: usize = 4096;
+/// How many rows of the first event stand in the picture; the whole of it stands above.
+const EVENT_ROWS: usize = 5;
 
 /// What the traffic and its readers have seen so far.
 #[derive(Default)]
@@ -99,7 +106,7 @@ async fn send(what: &cli::Traffic, config: &Config) -> Result<Tally> {
     let shared = Shared::default();
     let readers = Arc::new(AtomicBool::new(what.watch));
     let ended = CancellationToken::new();
-    let mut watching = Vec::new();
+    let (mut watching, mut showing) = (Vec::new(), None);
     if what.watch {
         let codec = Arc::new(roles::codec(config).await?);
         for topic in [Topic::BiometricEvents, Topic::TerraBiometricEvents] {
@@ -118,7 +125,8 @@ async fn send(what: &cli::Traffic, config: &Config) -> Result<Tally> {
                 })
             }));
         }
-        tokio::spawn(show(Arc::clone(&shared), config.admin.address.to_string(), ended.clone()));
+        let watch = Watch::new(&[top::own_url(config)], Duration::from_secs(EVERY_S));
+        showing = Some(tokio::spawn(show(Arc::clone(&shared), watch, ended.clone(), stop.clone())));
     }
     let counted = Arc::clone(&shared);
     let on_line = move |line: &Line| seen(&counted).tally.add(line);
@@ -128,6 +136,9 @@ async fn send(what: &cli::Traffic, config: &Config) -> Result<Tally> {
     }
     readers.store(false, Ordering::Release);
     ended.cancel();
+    if let Some(showing) = showing {
+        showing.await.map_err(|_| Error::internal("show what is going on"))?;
+    }
     for reader in watching {
         reader.await.map_err(|_| Error::internal("read the output topics"))??;
     }
@@ -145,7 +156,7 @@ async fn ready(config: &Config, stop: &CancellationToken) -> Result<()> {
         {
             return Ok(());
         }
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(READY_PAUSE).await;
     }
     let doing = "wait for /ready of admin.address; is `biometric-bridge all` running?";
     Err(Error::new(Kind::Overloaded, doing, ""))
@@ -188,70 +199,95 @@ fn see(seen: &mut Seen, event: &crate::model::event::BiometricEvent) {
     }
 }
 
-/// Moves the table until the end.
-async fn show(shared: Shared, admin: String, ended: CancellationToken) {
-    let terminal = std::io::stderr().is_terminal();
-    let mut page = Client::new(&format!("http://{admin}"), Duration::from_secs(2));
-    let (mut first, mut drawn, mut tick) = (false, 0, 0_u32);
-    while tokio::time::timeout(TICK, ended.cancelled()).await.is_err() {
-        let metrics = match page.as_mut() {
-            Some(page) => page.send("GET", "/metrics", &[], Vec::new()).await,
-            None => None,
+/// Moves the table until the end. Once it is asked to stop the terminal is given back at once: a second signal ends
+/// the process where it stands.
+async fn show(shared: Shared, mut watch: Watch, ended: CancellationToken, stop: CancellationToken) {
+    let onto = Onto::Error;
+    let (moves, colours) = (onto.is_terminal(), onto.has_colours());
+    let mut screen = Screen::new(std::io::stderr());
+    let mut ticks = tokio::time::interval(Duration::from_secs(EVERY_S));
+    let (mut first, mut tick) = (None, 0_u32);
+    loop {
+        let figures = tokio::select! {
+            () = ended.cancelled() => return,
+            () = stop.cancelled() => return,
+            figures = async { ticks.tick().await; watch.look().await } => figures,
         };
-        let metrics = metrics.map(|answer| String::from_utf8_lossy(&answer.body).into_owned());
-        let mut lines = Vec::new();
-        {
+        let (lines, event) = {
             let mut seen = seen(&shared);
-            if let Some(event) = seen.first.take().filter(|_| !first) {
-                first = true;
-                drawn = 0;
-                super::complain(&format!("the first event:\n{event}\n"));
-            }
-            let figures = figures(&seen, metrics.as_deref().unwrap_or_default());
-            if terminal {
-                lines.extend(table(&figures).lines().map(str::to_owned));
-            } else if tick.is_multiple_of(PLAIN_EVERY) {
-                let plain = figures.iter().map(|(name, value)| format!("{name} {value}"));
-                lines.push(plain.collect::<Vec<_>>().join(" · "));
-            }
+            let event = seen.first.take().filter(|_| first.is_none());
+            first = first.or_else(|| event.clone());
+            let lines = if moves {
+                let width = onto.width().max(draw::WIDTH_MIN);
+                let mut blocks = vec![traffic_block(&seen, width)];
+                blocks.extend(draw::blocks(&figures, EVERY_S, width));
+                blocks.extend(first.as_ref().map(|event| event_block(event, width)));
+                draw::arrange(&blocks, width, colours)
+            } else {
+                vec![line(&seen, &figures)]
+            };
+            (lines, event)
+        };
+        // Where standard error is closed there is nobody to show it to.
+        let mut shown = Ok(());
+        if let Some(event) = event {
+            shown = shown.and_then(|()| screen.above(&format!("the first event:\n{event}\n")));
         }
-        if terminal && drawn > 0 {
-            super::complain(&format!("\x1b[{}A\x1b[J\x1b[1A", drawn + 1));
-        }
-        drawn = lines.len();
-        if !lines.is_empty() {
-            super::complain(&lines.join("\n"));
+        if moves {
+            shown = shown.and_then(|()| screen.draw(lines));
+        } else if tick.is_multiple_of(PLAIN_EVERY) {
+            shown = shown.and_then(|()| screen.print(&lines.concat()));
         }
         tick += 1;
+        if shown.is_err() {
+            return;
+        }
     }
 }
 
-fn table(figures: &[(&'static str, String)]) -> String {
-    let mut table = Table::new();
-    table.set_header(figures.iter().map(|(name, _)| *name));
-    table.add_row(figures.iter().map(|(_, value)| value));
-    table.to_string()
-}
-
-/// What is shown, in this order.
-fn figures(seen: &Seen, page: &str) -> Vec<(&'static str, String)> {
-    let sum = |name: &str, label: &str| -> u64 {
-        let of_name = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
-        of_name.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-    };
+/// What the traffic and its readers have seen, by name, in this order.
+fn seen_so_far(seen: &Seen) -> [(&'static str, String); 7] {
     let (accepted, visible) = (&seen.tally.latencies, &seen.latencies);
     let recent = accepted.get(accepted.len().saturating_sub(REMEMBERED)..).unwrap_or_default();
     let ms = |values: &[f32]| format!("{:.1}/{:.1}", quantile(values, 0.5), quantile(values, 0.99));
-    vec![
+    [
         ("received", seen.tally.accepted.to_string()),
         ("refused", seen.tally.refused.to_string()),
-        ("503 or none", (seen.tally.unavailable + seen.tally.unanswered).to_string()),
+        ("503_or_none", (seen.tally.unavailable + seen.tally.unanswered).to_string()),
         ("published", seen.events.to_string()),
         ("triggers", seen.triggers.to_string()),
-        ("duplicates", sum("bridge_verdicts_total", "\"duplicate\"").to_string()),
-        ("dead-lettered", sum("bridge_verdicts_total", "\"dead_lettered\"").to_string()),
-        ("lag", sum("bridge_lag_records", "").to_string()),
-        ("answer p50/p99 ms", ms(recent)),
-        ("visible p50/p99 ms", ms(visible)),
+        ("answer_p50/p99_ms", ms(recent)),
+        ("visible_p50/p99_ms", ms(visible)),
     ]
+}
+
+fn traffic_block(seen: &Seen, width: usize) -> Block {
+    const TITLES: [&str; 7] =
+        ["received", "refused", "503, none", "published", "triggers", "answer, ms", "visible, ms"];
+    let cells = |values: Vec<&str>| {
+        let cells: Vec<String> = values.iter().map(|value| format!("{value:>10}")).collect();
+        cells.join(" ")
+    };
+    let values = seen_so_far(seen);
+    let values = cells(values.iter().map(|(_, value)| value.as_str()).collect());
+    let rows = vec![Row::title(cells(TITLES.to_vec())), Row::plain(values)];
+    Block { width, rows }
+}
+
+/// The first event, cut to what there is room for.
+fn event_block(event: &str, width: usize) -> Block {
+    let mut rows = vec![Row::title("the first event, of invented people")];
+    let mut rest = event.chars();
+    for row in 1..=EVENT_ROWS {
+        // What does not end on the last row is longer than it: the row is cut, and says so.
+        let room = if row == EVENT_ROWS { usize::MAX } else { width };
+        let text: String = rest.by_ref().take(room).collect();
+        rows.extend((!text.is_empty()).then(|| Row::plain(text)));
+    }
+    Block { width, rows }
+}
+
+fn line(seen: &Seen, figures: &Figures) -> String {
+    let so_far = seen_so_far(seen).map(|(name, value)| format!("{name}={value}"));
+    format!("{} {}", so_far.join(" "), draw::line(figures))
 }

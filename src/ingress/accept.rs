@@ -1,20 +1,23 @@
 //! One request: its body, whose it is, the record, the log, the answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, header as http_header};
+use http::{HeaderMap, HeaderValue, Request, Response, header as http_header};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use secrecy::ExposeSecret as _;
 
 use crate::error::{Error, Kind};
 use crate::ingress::admit::{Budget, Guest, Permits, Reserved};
+use crate::ingress::cors::Origins;
+use crate::ingress::desk::{Desk, Desks};
 use crate::ingress::reply::{self, Answer, Refusal};
-use crate::ingress::route::{self, Asked, Served};
+use crate::ingress::route::{self, Asked};
 use crate::ingress::trace::{self, Knock};
 use crate::ingress::{Keys, Settings};
 use crate::model::contract::{Topic, header};
@@ -25,7 +28,7 @@ use crate::stream::clock::Stopwatch;
 use crate::stream::planted::Bug;
 use crate::stream::{Sender, text};
 use crate::telemetry::metrics::Metrics;
-use crate::vendors::{KeyUser, Request as Signed, Verified};
+use crate::vendors::{KeyUser, Named, Request as Signed, Vendor, Verified};
 
 /// What is reserved ahead of what has come. A frame of hyper's is never larger than its read
 /// buffer, which is set to the same, so a body never has more in memory than it has reserved.
@@ -36,11 +39,21 @@ const KEPT_BYTES_MAX: usize = 1_024;
 const DELIVERY_ID_BYTES_MAX: usize = 128;
 /// The label of requests to no vendor of ours.
 const UNKNOWN: &str = "unknown";
+/// Headers of a raw record that are always there; the rest is a few that were kept.
+const HEADERS: usize = 12;
+
+impl Named for HeaderMap {
+    fn first_two(&self, name: &str) -> [Option<&[u8]>; 2] {
+        let mut found = self.get_all(name).iter().map(HeaderValue::as_bytes);
+        [(); 2].map(|()| found.next())
+    }
+}
 
 /// The door, as all connections share it.
 pub(super) struct Door<S> {
     pub(super) settings: Settings,
-    keys: Keys,
+    desks: Desks,
+    origins: Option<Origins>,
     pseudonyms: PseudonymKey,
     sender: Arc<S>,
     pub(super) metrics: Metrics,
@@ -59,33 +72,44 @@ impl<S: Sender> Door<S> {
             permits: Permits::new(settings.permits, wait_max, metrics.clone()),
             budget: Budget::new(settings.body_bytes_in_flight_max, &metrics),
             durable: AtomicBool::new(true),
+            desks: Desks::new(&keys, &metrics),
+            origins: Origins::new(&settings.cors),
             settings,
-            keys,
             sender,
             metrics,
         }
     }
 
-    /// Answers one request, whatever it is; `now` is asked when its body is complete.
+    /// Answers one request, whatever it is. `heard` runs since its first byte; `now` is asked when
+    /// its body is complete.
     pub(super) async fn answer<B>(
         &self,
         request: Request<B>,
         guest: &Guest,
+        heard: Stopwatch,
         now: impl FnOnce() -> Micros,
     ) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let watch = Stopwatch::start();
         let (head, body) = request.into_parts();
-        let served = route::vendor(head.uri.path(), &self.keys);
-        let name = served.as_ref().map_or(UNKNOWN, |served| served.vendor.name());
-        let answer = match served {
-            Ok(served) => self.serve(&head, body, served, guest, now).await,
-            Err(refusal) => self.refused_unread(refusal, &body),
+        let mut answer = match route::desk(head.uri.path(), &self.desks) {
+            Ok(desk) => {
+                let answer = self.serve(&head, body, desk, guest, now).await;
+                desk.count(answer.status(), heard.elapsed(), &self.metrics);
+                answer
+            }
+            Err(refusal) => {
+                let answer = self.refused_unread(refusal, &body);
+                let (requests, seconds) = (&self.metrics.requests, &self.metrics.request_seconds);
+                requests.at([UNKNOWN, answer.status().as_str()]).inc();
+                seconds.at([UNKNOWN]).observe(heard.seconds());
+                answer
+            }
         };
-        self.metrics.requests.at([name, answer.status().as_str()]).inc();
-        self.metrics.request_seconds.at([name]).observe(watch.seconds());
+        if let Some(origins) = &self.origins {
+            origins.mark(&head.headers, &mut answer);
+        }
         answer
     }
 
@@ -93,21 +117,27 @@ impl<S: Sender> Door<S> {
         &self,
         head: &Parts,
         body: B,
-        served: Served<'_>,
+        desk: &Desk,
         guest: &Guest,
         now: impl FnOnce() -> Micros,
     ) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        match route::asked(head, served) {
+        match route::asked(head, desk, self.origins.as_ref()) {
             Err(refusal) => return self.refused_unread(refusal, &body),
-            Ok(Asked::Handshake(text)) if body.is_end_stream() => return reply::handshake(text),
-            Ok(Asked::Handshake(text)) => return reply::closing(reply::handshake(text)),
+            Ok(Asked::Handshake(text)) => return unread(reply::handshake(text), &body),
+            Ok(Asked::Preflight(answer)) => return unread(answer, &body),
             Ok(Asked::Delivery) => {}
         }
+        if let Err(after_s) = desk.gate.pass(guest.peer()) {
+            return self.refused_unread(Refusal::Limited(desk.vendor.limited(), after_s), &body);
+        }
+        if self.permits.are_gone() {
+            return self.overloaded(&body);
+        }
         let mut reserved = self.budget.open();
-        let (cap, limit) = (served.vendor.body_bytes_max(), self.settings.body_ms_max);
+        let (cap, limit) = (desk.vendor.body_bytes_max(), self.settings.body_ms_max);
         let whole = receive(body, cap, &mut reserved);
         let body = match tokio::time::timeout(Duration::from_millis(limit), whole).await {
             Ok(Ok(body)) => body,
@@ -115,7 +145,7 @@ impl<S: Sender> Door<S> {
             Err(_) => return reply::closing(self.refused(Refusal::Slow)),
         };
         guest.served();
-        let answer = match self.deliver(head, body, served, now()).await {
+        let answer = match self.deliver(head, body, desk, now()).await {
             Ok(answer) => answer,
             Err(refusal) => self.refused(refusal),
         };
@@ -128,26 +158,23 @@ impl<S: Sender> Door<S> {
         &self,
         head: &Parts,
         body: Bytes,
-        served: Served<'_>,
+        desk: &Desk,
         received_at: Micros,
     ) -> Result<Answer, Refusal> {
         let watch = Stopwatch::start();
         let permit = self.permits.take().await?;
-        let headers: Vec<(String, Vec<u8>)> = head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-            .collect();
-        let verified = served
+        let signed = Signed { headers: &head.headers, body: &body };
+        let verified = desk
             .vendor
-            .verify(&Signed { headers: &headers, body: &body }, &served.keys.lend(), received_at)
+            .verify(&signed, &desk.secrets(), received_at)
             .map_err(Refusal::Signature)?;
-        let (record, delivery_id) = self.record(&head.headers, body, served, verified, received_at);
-        let knock = self.knock(&head.headers, &record, served, received_at + watch.us());
+        let vendor = desk.vendor;
+        let (record, delivery_id) = self.record(&head.headers, body, vendor, verified, received_at);
+        let knock = self.knock(&head.headers, &record, vendor.name(), received_at + watch.us());
         let logged = self.log(record).await;
         let answer = logged.map(|()| {
             permit.done();
-            reply::accepted(served.vendor.accepted(), served.vendor.name(), &delivery_id)
+            reply::accepted(vendor.accepted(), vendor.name(), &delivery_id)
         });
         if let Some(knock) = knock {
             let status = answer.as_ref().map_or_else(|no| no.status(), Response::status);
@@ -161,13 +188,13 @@ impl<S: Sender> Door<S> {
         &self,
         request: &HeaderMap,
         record: &OutRecord,
-        served: Served<'_>,
+        vendor: &'static str,
         now: Micros,
     ) -> Option<Knock> {
         let traceparent = record.headers.get(header::TRACEPARENT).map(Bytes::as_ref);
         let context = self.metrics.tracer.sampled(traceparent)?;
         let given = trace::given(request) == Some(context);
-        Some(Knock::new(served.vendor.name(), context, given, now))
+        Some(Knock::new(vendor, context, given, now))
     }
 
     /// The raw record of a verified request, and its delivery's id.
@@ -175,44 +202,43 @@ impl<S: Sender> Door<S> {
         &self,
         request: &HeaderMap,
         body: Bytes,
-        served: Served<'_>,
+        vendor: &'static dyn Vendor,
         verified: Verified,
         received_at: Micros,
     ) -> (OutRecord, String) {
-        let vendor = served.vendor.name();
+        let name = vendor.name();
         let sha256 = sha256_hex(&body);
         let short = sha256.get(..32).unwrap_or_default();
-        let key = match served.vendor.key_user(&verified, &body) {
+        let key = match vendor.key_user(&verified, &body) {
             KeyUser::One(user) => {
-                format!("{vendor}:{}", self.pseudonyms.vendor_user(vendor, &user))
+                format!("{name}:{}", self.pseudonyms.vendor_user(name, &user))
             }
-            KeyUser::None => format!("{vendor}:{short}"),
+            KeyUser::None => format!("{name}:{short}"),
         };
-        let delivery_id = served
-            .vendor
+        let delivery_id = vendor
             .delivery_header()
             .and_then(|name| request.get(name))
             .and_then(|value| delivery_id(value.as_bytes()))
             .map_or_else(|| short.to_owned(), str::to_owned);
-        let mut headers = Headers::new()
-            .with(header::VENDOR, Bytes::from_static(vendor.as_bytes()))
+        let mut headers = Headers::with_capacity(HEADERS)
+            .with(header::VENDOR, Bytes::from_static(name.as_bytes()))
             .with(header::DELIVERY_ID, text(delivery_id.as_str()))
             .with(header::RECEIVED_AT, text(received_at.to_string()))
             .with(header::SIGNATURE, Bytes::from_static(b"verified"))
             .with(header::SIGNATURE_SCHEME, Bytes::from_static(verified.scheme.as_bytes()))
             .with(header::TRACEPARENT, text(self.traceparent(request, &sha256, received_at)))
             .with(header::SHA256, text(sha256));
-        let mut keep = |name: String, from: &str| {
+        let mut keep = |name: Cow<'static, str>, from: &str| {
             if let Some(value) = request.get(from).map(http::HeaderValue::as_bytes)
                 && value.len() <= KEPT_BYTES_MAX
             {
                 headers.push(name, Bytes::copy_from_slice(value));
             }
         };
-        keep(header::CONTENT_TYPE.to_owned(), http_header::CONTENT_TYPE.as_str());
-        keep(header::CONTENT_ENCODING.to_owned(), http_header::CONTENT_ENCODING.as_str());
-        for from in served.vendor.kept_headers() {
-            keep(format!("{}{from}", header::REQUEST_PREFIX), from);
+        keep(header::CONTENT_TYPE.into(), http_header::CONTENT_TYPE.as_str());
+        keep(header::CONTENT_ENCODING.into(), http_header::CONTENT_ENCODING.as_str());
+        for from in vendor.kept_headers() {
+            keep(format!("{}{from}", header::REQUEST_PREFIX).into(), from);
         }
         if let Some(user) = verified.vendor_user {
             headers.push(header::VENDOR_USER, text(user));
@@ -266,12 +292,26 @@ impl<S: Sender> Door<S> {
         refusal.answer(self.settings.retry_after_s)
     }
 
-    /// Refused with the body, if there is one, left unread: what follows on this connection is not
-    /// a request.
+    /// Refused with the body, if there is one, left unread.
     fn refused_unread(&self, refusal: Refusal, body: &impl Body) -> Answer {
-        let answer = self.refused(refusal);
-        if body.is_end_stream() { answer } else { reply::closing(answer) }
+        unread(self.refused(refusal), body)
     }
+
+    /// Refused because permits are gone, as cheaply as can be: hyper throws away a small body that
+    /// has come with its head, and the connection lives on. A new one would cost more than this
+    /// request.
+    fn overloaded(&self, body: &impl Body) -> Answer {
+        let answer = self.refused(Refusal::Overloaded);
+        let told = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+        let small = told.is_some_and(|bytes| bytes <= BODY_STEP_BYTES);
+        if small { answer } else { unread(answer, body) }
+    }
+}
+
+/// An answer before the body, if there is one, was read: what follows on this connection is not a
+/// request.
+fn unread(answer: Answer, body: &impl Body) -> Answer {
+    if body.is_end_stream() { answer } else { reply::closing(answer) }
 }
 
 /// The whole body, or as soon as that is known, why not.

@@ -6,10 +6,14 @@
 //! own; and where connections are used up, the one that has been receiving for longest makes room
 //! for the new one. An honest sender is done within milliseconds and so is never the longest,
 //! however many others sit and wait.
+//!
+//! Waiting for a permit smooths a burst, and only a burst: where somebody has been waiting all the
+//! time for a while, more comes in than goes out, and who waits longer only hears later that he has
+//! to come again. So from then on the wait is short (the idea is CoDel's), and a refusal quick.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,13 +24,44 @@ use crate::ingress::reply::Refusal;
 use crate::stream::clock::Stopwatch;
 use crate::telemetry::metrics::Metrics;
 
+/// Who waits all the time for this long stands in a queue that does not go away by waiting.
+const STANDING: Duration = Duration::from_millis(100);
+/// The longest wait in such a queue.
+const STANDING_WAIT_MAX: Duration = Duration::from_millis(20);
+
 /// The permits: a semaphore that can be seen, and at which only so many may wait.
 pub(super) struct Permits {
     free: Semaphore,
     all: usize,
     waiting: AtomicUsize,
     wait_max: Duration,
+    standing: Standing,
     metrics: Metrics,
+}
+
+/// Since when there has always been somebody waiting.
+#[derive(Default)]
+struct Standing {
+    /// Whether there is a `since`: what a request that need not wait looks at.
+    is: AtomicBool,
+    since: Mutex<Option<Stopwatch>>,
+}
+
+impl Standing {
+    /// There was a permit for who came: nobody waits.
+    fn ends(&self) {
+        if self.is.load(Ordering::Relaxed) {
+            *self.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            self.is.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// There was none. Whether that has been so for too long.
+    fn goes_on(&self) -> bool {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is.store(true, Ordering::Relaxed);
+        since.get_or_insert_with(Stopwatch::start).elapsed() >= STANDING
+    }
 }
 
 /// One permit, given back when it goes out of scope: also when the client is gone and the request
@@ -68,7 +103,13 @@ impl Permits {
     pub(super) fn new(all: usize, wait_max: Duration, metrics: Metrics) -> Self {
         metrics.permits.set(i64::try_from(all).unwrap_or(i64::MAX));
         let free = Semaphore::new(all);
-        Self { free, all, waiting: AtomicUsize::new(0), wait_max, metrics }
+        let (waiting, standing) = (AtomicUsize::new(0), Standing::default());
+        Self { free, all, waiting, wait_max, standing, metrics }
+    }
+
+    /// Whether who comes now would be refused at once. A body need not be read for that.
+    pub(super) fn are_gone(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) >= self.all
     }
 
     /// A permit: at once, or after a wait that is short and that only as many share as there are
@@ -76,6 +117,7 @@ impl Permits {
     pub(super) async fn take(&self) -> Result<Permit<'_>, Refusal> {
         let free = match self.free.try_acquire() {
             Ok(free) => {
+                self.standing.ends();
                 self.metrics.permit_wait_seconds.observe(0.0);
                 free
             }
@@ -94,7 +136,8 @@ impl Permits {
         let waiting = &self.waiting;
         let place = Waiting { waiting, _shown: Counted::one(&self.metrics.permits_waiting) };
         let watch = Stopwatch::start();
-        let waited = tokio::time::timeout(self.wait_max, self.free.acquire()).await;
+        let limit = if self.standing.goes_on() { STANDING_WAIT_MAX } else { self.wait_max };
+        let waited = tokio::time::timeout(limit.min(self.wait_max), self.free.acquire()).await;
         self.metrics.permit_wait_seconds.observe(watch.seconds());
         drop(place);
         match waited {
@@ -259,9 +302,9 @@ impl Inside {
 }
 
 impl Guests {
-    pub(super) fn new(max: usize, per_peer_max: usize, metrics: &Metrics) -> Arc<Self> {
-        let inside = Mutex::default();
-        Arc::new(Self { inside, max, per_peer_max, shown: metrics.connections.clone() })
+    /// Places in all and per peer; `shown` is how many are taken.
+    pub(super) fn new(max: usize, per_peer_max: usize, shown: IntGauge) -> Arc<Self> {
+        Arc::new(Self { inside: Mutex::default(), max, per_peer_max, shown })
     }
 
     /// Takes a connection in. `None` where everybody here is being served: then the new one is
@@ -299,6 +342,11 @@ impl Guests {
 }
 
 impl Guest {
+    /// Whom it is counted to.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
     /// Returns when this connection has to make room for another.
     pub(super) async fn sent_away(&self) {
         self.leave.notified().await;
@@ -376,6 +424,30 @@ mod tests {
         assert_eq!(metrics.permits.get(), 1);
     }
 
+    #[tokio::test]
+    async fn in_a_queue_that_stands_nobody_waits_for_long() {
+        let permits = Permits::new(1, Duration::from_millis(400), Metrics::new());
+        let held = permits.take().await.expect("free");
+        assert!(!permits.are_gone());
+        let (burst, ()) = tokio::join!(permits.take(), async {
+            assert!(permits.are_gone(), "as many wait as there are permits");
+            tokio::time::sleep(STANDING + Duration::from_millis(20)).await;
+            held.done();
+        });
+        let held = burst.expect("a burst is waited for");
+        let watch = Stopwatch::start();
+        assert_eq!(permits.take().await.err(), Some(Refusal::Overloaded));
+        assert!(watch.elapsed() < Duration::from_millis(50), "{:?}", watch.elapsed());
+        held.done();
+        permits.take().await.expect("free").done();
+        let held = permits.take().await.expect("free");
+        let (burst, ()) = tokio::join!(permits.take(), async {
+            tokio::time::sleep(STANDING_WAIT_MAX * 2).await;
+            held.done();
+        });
+        assert!(burst.is_ok(), "the queue was empty meanwhile: a burst again");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_waits_gets_it_and_who_gives_up_leaves_nothing() {
         let permits = Permits::new(1, Duration::from_millis(400), Metrics::new());
@@ -408,7 +480,7 @@ mod tests {
     #[tokio::test]
     async fn the_longest_receiver_makes_room() {
         let metrics = Metrics::new();
-        let guests = Guests::new(2, 2, &metrics);
+        let guests = Guests::new(2, 2, metrics.connections.clone());
         let silent = guests.enter(HOME).expect("room");
         let busy = guests.enter(HOME).expect("room");
         busy.served();
@@ -431,7 +503,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_crowds_out_only_itself() {
-        let guests = Guests::new(10, 1, &Metrics::new());
+        let guests = Guests::new(10, 1, Metrics::new().connections);
         let other = guests.enter(AWAY).expect("room");
         let first = guests.enter(HOME).expect("room");
         let second = guests.enter(HOME).expect("the first makes room");

@@ -16,6 +16,7 @@ use crate::ingress::admit::{Guest, Guests};
 use crate::ingress::{Keys, Settings};
 use crate::model::time::Micros;
 use crate::stream::Sender;
+use crate::stream::clock::Stopwatch;
 use crate::telemetry::metrics::Metrics;
 
 /// A door for one sender at a time.
@@ -31,7 +32,7 @@ impl<S: Sender> Hatch<S> {
     #[must_use]
     pub fn new(settings: Settings, keys: Keys, sender: S, metrics: Metrics) -> Option<Self> {
         let (all, per_peer) = (settings.connections_max, settings.connections_per_peer_max);
-        let guests = Guests::new(all, per_peer, &metrics);
+        let guests = Guests::new(all, per_peer, metrics.connections.clone());
         let guest = guests.enter(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
         Some(Self { door: Door::new(settings, keys, Arc::new(sender), metrics), guest })
     }
@@ -42,7 +43,7 @@ impl<S: Sender> Hatch<S> {
         request: Request<Full<Bytes>>,
         received_at: Micros,
     ) -> Response<Full<Bytes>> {
-        self.door.answer(request, &self.guest, || received_at).await
+        self.door.answer(request, &self.guest, Stopwatch::start(), || received_at).await
     }
 }
 
@@ -76,7 +77,7 @@ mod tests {
         let key = b"not-a-secret-test-key";
         let mut keys = keys();
         let signing = vec!["not-a-secret-test-key".into()];
-        keys.vendors.insert("terra".to_owned(), VendorKeys { signing, handshake: None });
+        keys.vendors.insert("terra".to_owned(), VendorKeys { signing, ..VendorKeys::default() });
         let kept = Kept::default();
         let hatch = Hatch::new(settings(), keys, kept.clone(), Metrics::new()).expect("let in");
         let request = || {

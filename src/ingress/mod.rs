@@ -11,9 +11,12 @@
 //! | step | file | bound |
 //! | --- | --- | --- |
 //! | a connection | `admit.rs` | in all and per peer; who has been receiving longest makes room |
+//! | TLS, where there is a certificate | `tls.rs` | a deadline; handshakes in all and per peer |
 //! | method, path, form | `route.rs` | the head's bytes and deadline |
+//! | a page of another origin | `cors.rs` | only origins that are listed |
+//! | how often | `limit.rs` | a rate of the vendor's and of a peer's, where configured |
 //! | the body | `accept.rs` | the vendor's cap, bytes in flight, a deadline |
-//! | a permit | `admit.rs` | 1..=1000; as many wait as there are, at most 0.4 s |
+//! | a permit | `admit.rs` | 1..=1000; as many wait as there are, at most 0.4 s, less while it lasts |
 //! | whose it is | [`crate::vendors`] | over the raw bytes; the body is not parsed before |
 //! | the log | `accept.rs` | acknowledged within 1.5 s, so that the answer is there within 2 s |
 //! | the answer | `reply.rs` | constant bodies; `wire.rs` closes on who does not take it |
@@ -22,10 +25,15 @@
 
 mod accept;
 mod admit;
+mod certificate;
+pub mod cors;
+mod desk;
 mod hatch;
+mod limit;
 mod reply;
 mod route;
 mod server;
+pub mod tls;
 mod trace;
 mod wire;
 
@@ -36,9 +44,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 pub use hatch::Hatch;
+pub use limit::Rate;
 pub use server::{Drained, serve};
 
-use crate::vendors::{Secrets, find};
+use crate::vendors::find;
 
 /// The limits of the door. Defaults stand in `config.default.toml`, with their reasons.
 #[derive(Clone, Debug, Deserialize)]
@@ -71,6 +80,10 @@ pub struct Settings {
     pub drain_ms_max: u64,
     /// What `Retry-After` says with a 503, s.
     pub retry_after_s: u32,
+    /// Its certificate.
+    pub tls: tls::Settings,
+    /// Pages of other origins.
+    pub cors: cors::Settings,
 }
 
 /// A request must be answered within this time of its complete body, ms: Withings gives no more.
@@ -112,6 +125,8 @@ impl Settings {
             (1..=self.connections_max).contains(&self.connections_per_peer_max),
             "ingress.connections_per_peer_max: 1 to ingress.connections_max",
         );
+        found.extend(self.tls.problems());
+        found.extend(self.cors.problems());
         found
     }
 }
@@ -125,13 +140,17 @@ pub struct Keys {
     pub vendors: BTreeMap<String, VendorKeys>,
 }
 
-/// A vendor's live secrets.
+/// A vendor's live secrets, and how often it may come.
 #[derive(Clone, Debug, Default)]
 pub struct VendorKeys {
     /// The keys that verify requests: one, or two while one is being changed for the other.
     pub signing: Vec<SecretString>,
     /// The token of a handshake.
     pub handshake: Option<SecretString>,
+    /// How many of its requests are taken in a time; absent: all.
+    pub rate_max: Option<Rate>,
+    /// How many of one peer's.
+    pub rate_per_peer_max: Option<Rate>,
 }
 
 /// The fewest bytes of a secret, as Standard Webhooks asks for; a vendor that makes the secret may
@@ -160,16 +179,6 @@ impl Keys {
     }
 }
 
-impl VendorKeys {
-    /// As a vendor's file is given them.
-    fn lend(&self) -> Secrets<'_> {
-        Secrets {
-            signing: self.signing.iter().map(|key| key.expose_secret().as_bytes()).collect(),
-            handshake: self.handshake.as_ref().map(|token| token.expose_secret().as_bytes()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +198,8 @@ mod tests {
             connections_per_peer_max: 2_048,
             drain_ms_max: 10_000,
             retry_after_s: 5,
+            tls: tls::tests::settings(),
+            cors: cors::tests::settings(),
         }
     }
 
@@ -218,9 +229,12 @@ mod tests {
             vendors: BTreeMap::from([
                 (
                     "nobody".to_owned(),
-                    VendorKeys { signing: vec!["a-key".into()], handshake: None },
+                    VendorKeys { signing: vec!["a-key".into()], ..VendorKeys::default() },
                 ),
-                ("oura".to_owned(), VendorKeys { signing: vec!["".into()], handshake: None }),
+                (
+                    "oura".to_owned(),
+                    VendorKeys { signing: vec!["".into()], ..VendorKeys::default() },
+                ),
             ]),
         };
         assert_eq!(keys.problems().len(), 3, "{:?}", keys.problems());

@@ -30,6 +30,10 @@ pub(super) enum Refusal {
     Slow,
     /// Not the vendor's, or outside its window.
     Signature(Kind),
+    /// A page of an origin that is not listed.
+    Origin,
+    /// More often than is configured: the vendor's status for it, and when it may come again, s.
+    Limited(u16, u32),
     /// More is in flight than we take.
     Overloaded,
     /// The log does not have it: refused, or not acknowledged in time.
@@ -41,7 +45,10 @@ impl Refusal {
     pub(super) const fn kind(self) -> Kind {
         match self {
             Self::NotFound(kind) | Self::Signature(kind) => kind,
-            Self::Method(_) | Self::Encoding | Self::Broken | Self::Slow => Kind::RequestRefused,
+            Self::Method(_) | Self::Encoding | Self::Broken | Self::Slow | Self::Origin => {
+                Kind::RequestRefused
+            }
+            Self::Limited(..) => Kind::RateLimitError,
             Self::TooLarge => Kind::PayloadTooLarge,
             Self::Overloaded => Kind::Overloaded,
             Self::NotDurable => Kind::BrokerUnavailable,
@@ -49,7 +56,7 @@ impl Refusal {
     }
 
     /// A 4xx says that the sender is wrong; only a 5xx makes every vendor send again.
-    pub(super) const fn status(self) -> StatusCode {
+    pub(super) fn status(self) -> StatusCode {
         match self {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -58,7 +65,11 @@ impl Refusal {
             Self::Broken => StatusCode::BAD_REQUEST,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Signature(_) => StatusCode::UNAUTHORIZED,
-            Self::Overloaded | Self::NotDurable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Origin => StatusCode::FORBIDDEN,
+            Self::Limited(429, _) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Limited(..) | Self::Overloaded | Self::NotDurable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -71,6 +82,8 @@ impl Refusal {
             Self::Broken => r#"{"error":"bad_request"}"#,
             Self::Slow => r#"{"error":"request_timeout"}"#,
             Self::Signature(_) => r#"{"error":"unauthorised"}"#,
+            Self::Origin => r#"{"error":"forbidden"}"#,
+            Self::Limited(..) => r#"{"error":"too_many_requests"}"#,
             Self::Overloaded | Self::NotDurable => r#"{"error":"unavailable"}"#,
         }
     }
@@ -86,11 +99,15 @@ impl Refusal {
             Self::Overloaded | Self::NotDurable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
+            Self::Limited(_, after_s) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(after_s));
+            }
             Self::NotFound(_)
             | Self::TooLarge
             | Self::Encoding
             | Self::Broken
             | Self::Slow
+            | Self::Origin
             | Self::Signature(_) => {}
         }
         answer
@@ -136,7 +153,7 @@ fn json(status: StatusCode, body: Bytes) -> Answer {
 mod tests {
     use super::*;
 
-    const ALL: [Refusal; 11] = [
+    const ALL: [Refusal; 14] = [
         Refusal::NotFound(Kind::UnknownVendor),
         Refusal::NotFound(Kind::RequestRefused),
         Refusal::Method("POST"),
@@ -146,6 +163,9 @@ mod tests {
         Refusal::Slow,
         Refusal::Signature(Kind::SignatureInvalid),
         Refusal::Signature(Kind::SignatureExpired),
+        Refusal::Origin,
+        Refusal::Limited(503, 9),
+        Refusal::Limited(429, 9),
         Refusal::Overloaded,
         Refusal::NotDurable,
     ];
@@ -155,8 +175,12 @@ mod tests {
         for refusal in ALL {
             let answer = refusal.answer(5);
             let ours = matches!(refusal.kind(), Kind::Overloaded | Kind::BrokerUnavailable);
-            assert_eq!(answer.status() == 503, ours, "{refusal:?}");
-            assert_eq!(answer.headers().contains_key(header::RETRY_AFTER), ours, "{refusal:?}");
+            let limited = matches!(refusal, Refusal::Limited(..));
+            assert!(answer.status() != 503 || ours || limited, "{refusal:?}");
+            assert!(!ours || answer.status() == 503, "{refusal:?}");
+            let told = answer.headers().get(header::RETRY_AFTER).map(HeaderValue::as_bytes);
+            let when: Option<&[u8]> = if limited { Some(b"9") } else { ours.then_some(b"5") };
+            assert_eq!(told, when, "{refusal:?}");
             assert_ne!(answer.status(), 410, "410 ends an Oura subscription");
         }
     }

@@ -4,64 +4,64 @@ use http::request::Parts;
 use http::{HeaderMap, Method, header};
 
 use crate::error::Kind;
-use crate::ingress::reply::Refusal;
-use crate::ingress::{Keys, VendorKeys};
-use crate::vendors::{Vendor, find};
+use crate::ingress::cors::Origins;
+use crate::ingress::desk::{Desk, Desks};
+use crate::ingress::reply::{Answer, Refusal};
+use crate::vendors::Vendor;
 
 /// The longest query of a handshake, bytes.
 const QUERY_BYTES_MAX: usize = 2_048;
 /// The most parameters of a handshake.
 const PARAMETERS_MAX: usize = 16;
 
-/// A vendor that is served here, and its secrets.
-#[derive(Clone, Copy)]
-pub(super) struct Served<'a> {
-    pub(super) vendor: &'static dyn Vendor,
-    pub(super) keys: &'a VendorKeys,
-}
-
-/// The vendor of a path, if it is a path of ours.
+/// The vendor's desk of a path, if it is a path of ours.
 ///
 /// The path is compared as it came: a percent sign, a second slash or a trailing one is another
 /// path.
-pub(super) fn vendor<'a>(path: &str, keys: &'a Keys) -> Result<Served<'a>, Refusal> {
+pub(super) fn desk<'a>(path: &str, desks: &'a Desks) -> Result<&'a Desk, Refusal> {
     let name = path
         .strip_prefix("/webhooks/")
         .or_else(|| path.strip_prefix("/webhook/"))
         .filter(|name| !name.contains('/'))
         .ok_or(Refusal::NotFound(Kind::RequestRefused))?;
-    find(name)
-        .zip(keys.vendors.get(name))
-        .map(|(vendor, keys)| Served { vendor, keys })
-        .ok_or(Refusal::NotFound(Kind::UnknownVendor))
+    desks.find(name).ok_or(Refusal::NotFound(Kind::UnknownVendor))
 }
 
 /// What a request to a vendor's path wants.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Asked {
     /// A delivery: its body is to be read.
     Delivery,
     /// A handshake, answered with this text.
     Handshake(String),
+    /// A browser asks whether a page of another origin may, and has its answer.
+    Preflight(Answer),
 }
 
 /// What is asked, by method, query and headers.
-pub(super) fn asked(head: &Parts, served: Served<'_>) -> Result<Asked, Refusal> {
-    let secrets = served.keys.lend();
-    let handshake = |query: &[(String, String)]| served.vendor.handshake(query, &secrets);
+pub(super) fn asked(
+    head: &Parts,
+    desk: &Desk,
+    origins: Option<&Origins>,
+) -> Result<Asked, Refusal> {
+    let secrets = desk.secrets();
+    let handshake = |query: &[(String, String)]| desk.vendor.handshake(query, &secrets);
     match head.method {
         Method::POST if head.uri.query().is_some() => {
             // A vendor's user or token in a query would stand in every proxy's log; no vendor of
             // ours has one.
             Err(Refusal::NotFound(Kind::RequestRefused))
         }
-        Method::POST => form(&head.headers, served.vendor).map(|()| Asked::Delivery),
+        Method::POST => form(&head.headers, desk.vendor).map(|()| Asked::Delivery),
         Method::GET | Method::HEAD => {
             match handshake(&parameters(head.uri.query().unwrap_or_default())) {
                 Some(Ok(text)) => Ok(Asked::Handshake(text)),
                 Some(Err(kind)) => Err(Refusal::Signature(kind)),
                 None => Err(Refusal::Method("POST")),
             }
+        }
+        Method::OPTIONS if let Some(answer) = origins.and_then(|ours| ours.preflight(head)) => {
+            answer.map(Asked::Preflight)
         }
         _ if handshake(&[]).is_some() => Err(Refusal::Method("GET, HEAD, POST")),
         _ => Err(Refusal::Method("POST")),
@@ -137,11 +137,14 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::ingress::{Keys, VendorKeys};
+    use crate::telemetry::metrics::Metrics;
 
     fn keys() -> Keys {
         let both = VendorKeys {
             signing: vec!["not-a-secret-test-key".into()],
             handshake: Some("not-a-secret-token".into()),
+            ..VendorKeys::default()
         };
         Keys {
             pseudonym: "not-a-secret-pseudonym-key".into(),
@@ -152,20 +155,26 @@ mod tests {
         }
     }
 
-    fn ask(method: &str, to: &str, headers: &[(&str, &str)]) -> Result<Asked, Refusal> {
+    const DELIVERY: Result<&str, Refusal> = Ok("a delivery");
+
+    fn ask(method: &str, to: &str, headers: &[(&str, &str)]) -> Result<&'static str, Refusal> {
         let mut request = Request::builder().method(method).uri(to);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).expect("a request").into_parts();
-        let keys = keys();
-        asked(&head, vendor(head.uri.path(), &keys)?)
+        let desks = Desks::new(&keys(), &Metrics::new());
+        Ok(match asked(&head, desk(head.uri.path(), &desks)?, None)? {
+            Asked::Delivery => "a delivery",
+            Asked::Handshake(_) => "a handshake",
+            Asked::Preflight(_) => "a preflight",
+        })
     }
 
     #[test]
     fn a_path_is_ours_as_it_stands_or_not_at_all() {
         for path in ["/webhooks/oura", "/webhook/oura"] {
-            assert_eq!(ask("POST", path, &[]), Ok(Asked::Delivery), "{path}");
+            assert_eq!(ask("POST", path, &[]), DELIVERY, "{path}");
         }
         let wrong = Err(Refusal::NotFound(Kind::RequestRefused));
         for path in ["/", "/webhooks", "/webhooks/oura/", "/webhooks/oura/x", "//webhooks/oura"] {
@@ -176,9 +185,9 @@ mod tests {
         for path in ["/webhooks/", "/webhooks/Oura", "/webhooks/%6fura", "/webhooks/nobody"] {
             assert_eq!(ask("POST", path, &[]), unknown, "{path}");
         }
-        assert_eq!(vendor("/webhooks/oura", &keys()).map(|_| ()), Ok(()));
-        let none = Keys { vendors: BTreeMap::new(), ..keys() };
-        assert_eq!(vendor("/webhooks/oura", &none).map(|_| ()), unknown.map(|_: Asked| ()));
+        let none = Desks::new(&Keys { vendors: BTreeMap::new(), ..keys() }, &Metrics::new());
+        let refused = desk("/webhooks/oura", &none).err();
+        assert_eq!(refused, Some(Refusal::NotFound(Kind::UnknownVendor)));
     }
 
     #[test]
@@ -196,7 +205,7 @@ mod tests {
     fn an_encoding_is_the_contracts() {
         for fine in ["identity", "Identity"] {
             let told = [("content-encoding", fine)];
-            assert_eq!(ask("POST", "/webhooks/whoop", &told), Ok(Asked::Delivery));
+            assert_eq!(ask("POST", "/webhooks/whoop", &told), DELIVERY);
         }
         for bad in ["gzip", "br", "identity, gzip", ""] {
             let told = [("content-encoding", bad)];
@@ -207,13 +216,13 @@ mod tests {
         let under = [("transfer-encoding", "gzip, chunked")];
         assert_eq!(ask("POST", "/webhooks/whoop", &under), Err(Refusal::Encoding));
         let chunked = [("transfer-encoding", "chunked")];
-        assert_eq!(ask("POST", "/webhooks/whoop", &chunked), Ok(Asked::Delivery));
+        assert_eq!(ask("POST", "/webhooks/whoop", &chunked), DELIVERY);
     }
 
     #[test]
     fn a_length_is_believed_where_it_is_too_much() {
         let long = |length: &str| ask("POST", "/webhooks/whoop", &[("content-length", length)]);
-        assert_eq!(long("1048576"), Ok(Asked::Delivery));
+        assert_eq!(long("1048576"), DELIVERY);
         assert_eq!(long("1048577"), Err(Refusal::TooLarge));
         assert_eq!(long("18446744073709551616"), Err(Refusal::TooLarge));
     }

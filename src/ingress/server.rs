@@ -13,14 +13,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Kind;
+use crate::error::{Kind, Result};
 use crate::ingress::accept::{BODY_STEP_BYTES, Door};
 use crate::ingress::admit::{Guest, Guests};
-use crate::ingress::wire::Wire;
+use crate::ingress::tls::Lock;
+use crate::ingress::wire::{Ear, Wire};
 use crate::ingress::{Keys, Settings};
 use crate::stream::Sender;
 use crate::stream::clock::now_us;
@@ -54,6 +56,9 @@ impl Entry for TcpListener {
 ///
 /// Settings and keys must have no [`Settings::problems`]; the caller has looked. Readiness is the
 /// caller's: it looks at the same `stop`.
+///
+/// # Errors
+/// Where the certificate's files are no pair any more.
 pub async fn serve<S: Sender>(
     settings: Settings,
     keys: Keys,
@@ -61,14 +66,33 @@ pub async fn serve<S: Sender>(
     metrics: Metrics,
     listener: TcpListener,
     stop: CancellationToken,
-) -> Drained {
-    run(Arc::new(Door::new(settings, keys, sender, metrics)), listener, stop).await
+) -> Result<Drained> {
+    let lock = Lock::new(&settings.tls, &metrics)?.map(Arc::new);
+    let door = Arc::new(Door::new(settings, keys, sender, metrics));
+    let watched = stop.child_token();
+    let watching = lock.clone().map(|lock| {
+        let stop = watched.clone();
+        tokio::spawn(async move { lock.watch(stop).await })
+    });
+    let drained = run(door, lock, listener, stop).await;
+    watched.cancel();
+    if let Some(watching) = watching
+        && watching.await.is_err()
+    {
+        tracing::error!("nobody looked at the certificate's files");
+    }
+    Ok(drained)
 }
 
-async fn run<S: Sender>(door: Arc<Door<S>>, entry: impl Entry, stop: CancellationToken) -> Drained {
+async fn run<S: Sender>(
+    door: Arc<Door<S>>,
+    lock: Option<Arc<Lock>>,
+    entry: impl Entry,
+    stop: CancellationToken,
+) -> Drained {
     let settings = &door.settings;
     let (all, per_peer) = (settings.connections_max, settings.connections_per_peer_max);
-    let guests = Guests::new(all, per_peer, &door.metrics);
+    let guests = Guests::new(all, per_peer, door.metrics.connections.clone());
     let mut tasks = JoinSet::new();
     let mut pause = PAUSE_MIN;
     loop {
@@ -83,7 +107,8 @@ async fn run<S: Sender>(door: Arc<Door<S>>, entry: impl Entry, stop: Cancellatio
                 pause = PAUSE_MIN;
                 // Nobody may be sent away: the new one is closed at once, its sender comes again.
                 if let Some(guest) = guests.enter(peer.ip()) {
-                    tasks.spawn(connection(stream, guest, Arc::clone(&door), stop.clone()));
+                    let (door, lock, stop) = (Arc::clone(&door), lock.clone(), stop.clone());
+                    tasks.spawn(connection(stream, guest, door, lock, stop));
                 }
             }
             Err(error) if was_the_peers(&error) => {}
@@ -129,18 +154,44 @@ async fn connection<S: Sender>(
     stream: TcpStream,
     guest: Guest,
     door: Arc<Door<S>>,
+    lock: Option<Arc<Lock>>,
     stop: CancellationToken,
 ) {
     // An answer is one small packet; it must not wait for the acknowledgement of the one before.
     if stream.set_nodelay(true).is_err() {
         return;
     }
+    let Some(lock) = lock else { return talk(stream, guest, door, stop).await };
+    let shaken = tokio::select! {
+        biased;
+        shaken = lock.shake(stream, &guest) => shaken,
+        () = stop.cancelled() => return,
+    };
+    match shaken {
+        Some(Ok(stream)) => talk(stream, guest, door, stop).await,
+        Some(Err(_)) => no_request("closed", &door.metrics),
+        None => {}
+    }
+}
+
+/// HTTP on a connection, to its end.
+async fn talk<S: Sender>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin,
+    guest: Guest,
+    door: Arc<Door<S>>,
+    stop: CancellationToken,
+) {
     let settings = &door.settings;
-    let wire = Wire::new(stream, Duration::from_millis(settings.answer_ms_max));
-    let guest = Arc::new(guest);
+    let ear = Arc::new(Ear::default());
+    let wire = Wire::new(stream, Duration::from_millis(settings.answer_ms_max), Arc::clone(&ear));
     let service = service_fn(|request: Request<Incoming>| {
-        let (door, guest) = (Arc::clone(&door), Arc::clone(&guest));
-        async move { Ok::<_, Infallible>(door.answer(request, &guest, now_us).await) }
+        let (door, guest, ear) = (&door, &guest, &ear);
+        let heard = ear.request();
+        async move {
+            let answer = door.answer(request, guest, heard, now_us).await;
+            ear.answered();
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -180,6 +231,11 @@ fn count(error: &hyper::Error, metrics: &Metrics) {
     } else {
         return;
     };
+    no_request(status, metrics);
+}
+
+/// Counts a connection that came to nothing under this status.
+fn no_request(status: &str, metrics: &Metrics) {
     metrics.requests.at(["unknown", status]).inc();
     metrics.failures.at(["ingress", Kind::RequestRefused.name()]).inc();
     metrics.errors.at([Kind::RequestRefused.name()]).inc();
@@ -218,7 +274,7 @@ mod tests {
         let tried = Arc::new(AtomicUsize::new(0));
         let stop = CancellationToken::new();
         let door = Arc::new(Door::new(settings(), keys(), Arc::new(Never), Metrics::new()));
-        let running = tokio::spawn(run(door, Exhausted(Arc::clone(&tried)), stop.clone()));
+        let running = tokio::spawn(run(door, None, Exhausted(Arc::clone(&tried)), stop.clone()));
         tokio::time::sleep(Duration::from_secs(60)).await;
         let tries = tried.load(Ordering::Relaxed);
         assert!((60..80).contains(&tries), "{tries}");

@@ -1,19 +1,25 @@
-//! The socket under hyper: two deadlines that hyper does not have.
+//! The socket under hyper: two deadlines that hyper does not have, and when a request began.
 //!
 //! A sender that asks and never reads would hold its connection for ever, because an answer that
 //! cannot be written has no deadline. And an answer that is sent while a body is still coming would
 //! be lost: a close with bytes unread makes the kernel send a reset, and the reset throws the 413
 //! away before it is read. So a write that makes no progress ends the connection, and a close lets
 //! the peer finish for a moment.
+//!
+//! hyper tells of a request when its head is complete. How long the head took belongs to how long the
+//! request took, so its first byte is noted here.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
+
+use crate::stream::clock::Stopwatch;
 
 /// How long a close lets the peer finish what it is sending.
 const LINGER: Duration = Duration::from_secs(1);
@@ -21,9 +27,48 @@ const LINGER: Duration = Duration::from_secs(1);
 /// lost.
 const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// When the request began that is being received on a connection.
+#[derive(Default)]
+pub(super) struct Ear(Mutex<Heard>);
+
+#[derive(Default)]
+enum Heard {
+    /// Nothing since the last answer.
+    #[default]
+    Nothing,
+    /// The first byte of a head.
+    Head(Stopwatch),
+    /// A whole head: what is heard now is its body, or a request that is told of later.
+    Request,
+}
+
+impl Ear {
+    fn bytes(&self) {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*heard, Heard::Nothing) {
+            *heard = Heard::Head(Stopwatch::start());
+        }
+    }
+
+    /// A request begins: since when. One that came together with the one before begins now.
+    pub(super) fn request(&self) -> Stopwatch {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *heard, Heard::Request) {
+            Heard::Head(since) => since,
+            Heard::Nothing | Heard::Request => Stopwatch::start(),
+        }
+    }
+
+    /// It is answered.
+    pub(super) fn answered(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Heard::Nothing;
+    }
+}
+
 /// A stream with deadlines for its writes and its close.
 pub(super) struct Wire<S> {
     stream: S,
+    ear: Arc<Ear>,
     stall_max: Duration,
     /// Running while a write makes no progress.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -33,8 +78,8 @@ pub(super) struct Wire<S> {
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, stall_max: Duration) -> Self {
-        Self { stream, stall_max, stalled: None, lingering: None, lingered_bytes: 0 }
+    pub(super) fn new(stream: S, stall_max: Duration, ear: Arc<Ear>) -> Self {
+        Self { stream, ear, stall_max, stalled: None, lingering: None, lingered_bytes: 0 }
     }
 
     /// Passes on what a write did, and ends it where it did nothing for too long.
@@ -60,7 +105,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.ear.bytes();
+        }
+        read
     }
 }
 
@@ -128,10 +178,30 @@ mod tests {
 
     const STALL: Duration = Duration::from_secs(5);
 
+    #[tokio::test]
+    async fn a_request_begins_with_its_first_byte() {
+        let (ours, mut theirs) = duplex(64);
+        let ear = Arc::new(Ear::default());
+        let mut wire = Wire::new(ours, STALL, Arc::clone(&ear));
+        let mut read = [0; 1];
+        let pause = Duration::from_millis(20);
+        for _ in 0..2 {
+            theirs.write_all(b"he").await.expect("written");
+            wire.read_exact(&mut read).await.expect("read");
+            tokio::time::sleep(pause).await;
+            wire.read_exact(&mut read).await.expect("read");
+            assert!(ear.request().elapsed() >= pause, "while the head came");
+            theirs.write_all(b"b").await.expect("written");
+            wire.read_exact(&mut read).await.expect("read");
+            assert!(ear.request().elapsed() < pause, "a body begins no request");
+            ear.answered();
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_reads_nothing_is_let_go() {
         let (ours, theirs) = duplex(16);
-        let mut wire = Wire::new(ours, STALL);
+        let mut wire = Wire::new(ours, STALL, Arc::default());
         let written = tokio::time::timeout(STALL * 2, wire.write_all(&[0; 64])).await;
         let error = written.expect("before the test's patience ends").expect_err("let go");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -141,7 +211,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_reads_slowly_is_not() {
         let (ours, mut theirs) = duplex(16);
-        let mut wire = Wire::new(ours, STALL);
+        let mut wire = Wire::new(ours, STALL, Arc::default());
         let reader = async {
             let mut read = [0; 8];
             for _ in 0..8 {
@@ -156,7 +226,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_close_waits_for_the_peer_and_not_for_ever() {
         let (ours, mut theirs) = duplex(16);
-        let mut wire = Wire::new(ours, STALL);
+        let mut wire = Wire::new(ours, STALL, Arc::default());
         let peer = async {
             theirs.write_all(&[0; 64]).await.expect("taken while we close");
             drop(theirs);
@@ -165,13 +235,13 @@ mod tests {
         assert!(closed.is_ok());
 
         let (ours, theirs) = duplex(16);
-        let mut wire = Wire::new(ours, STALL);
+        let mut wire = Wire::new(ours, STALL, Arc::default());
         let closed = tokio::time::timeout(LINGER * 2, wire.shutdown()).await;
         assert!(closed.expect("within a second").is_ok());
         drop(theirs);
 
         let (ours, mut theirs) = duplex(64 * 1024);
-        let mut wire = Wire::new(ours, STALL);
+        let mut wire = Wire::new(ours, STALL, Arc::default());
         let endless = async { while theirs.write_all(&[0; 4096]).await.is_ok() {} };
         tokio::select! {
             closed = wire.shutdown() => assert!(closed.is_ok()),

@@ -4,10 +4,18 @@
 //! A full queue is the ingress' signal to answer 503: `send` says so at once and never sleeps. A fatal error of the
 //! idempotent producer (the broker's log does not continue where ours did) ends all records in flight with an error
 //! and the producer with them; another one takes its place within a second.
+//!
+//! # Why a thread that works in strokes
+//! Keys spread records over all partitions, so at any moment most partitions have one record waiting, and each is a
+//! request of its own to the broker. Left to itself every record then wakes the library's thread when it comes, once
+//! more when its linger is over and again for its answer, and every answer wakes a thread here: on a busy machine
+//! that is more work than HTTP, HMAC and copying together. So one thread hands records over and takes answers in,
+//! and while anything is under way it does both once every [`STROKE`]: what came in between goes out together,
+//! without a linger. A record that finds nothing under way does not wait at all.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::Message;
@@ -15,18 +23,26 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use tokio::sync::oneshot;
 
 use super::settings::{Names, Settings};
 use super::transactional::native_headers;
-use super::watch::{Watch, broken, code};
+use super::watch::{Watch, broken};
 use crate::error::{Error, Kind, Result};
 use crate::model::record::OutRecord;
 use crate::model::state::Coordinates;
 use crate::stream::Sender;
+use crate::stream::clock::Stopwatch;
 
 const DOING: &str = "send a record";
+/// How often records are handed over and answers taken in while any are under way.
+const STROKE: Duration = Duration::from_micros(500);
+/// Strokes in which nothing happened before they become rarer: the brokers are away, or slow.
+const QUIET_MAX: u32 = 20;
+/// How rare they become, and how long a thread that has nothing to do sleeps before it looks what the library says.
+const LOOK: Duration = Duration::from_millis(100);
+const QUIET_STROKE: Duration = Duration::from_millis(5);
 /// The least time between two producers.
 const ANEW: Duration = Duration::from_millis(1000);
 /// What the library is given beyond its own deadline before it is not believed any more.
@@ -34,10 +50,45 @@ const GRACE: Duration = Duration::from_millis(2000);
 
 type Answer = std::result::Result<(i32, i64), RDKafkaErrorCode>;
 
+/// A record's place among those under way, given back with its answer, whoever drops it.
+struct Place {
+    open: Arc<Open>,
+    bytes: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.open.records.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What is under way: from `send` to the answer.
+#[derive(Default)]
+struct Open {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+/// Who waits for a record's answer.
+struct Waiting {
+    answer: oneshot::Sender<Answer>,
+    _place: Place,
+}
+
+impl Waiting {
+    fn tell(self, answer: Answer) {
+        // Who asked may have given up at its own, shorter deadline.
+        if self.answer.send(answer).is_err() {}
+    }
+}
+
 /// Gives each record's answer to who waits for it.
 #[derive(Debug, Default)]
 struct Acknowledge {
     watch: Watch,
+    told: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl ClientContext for Acknowledge {
@@ -51,79 +102,110 @@ impl ClientContext for Acknowledge {
 }
 
 impl ProducerContext for Acknowledge {
-    type DeliveryOpaque = Box<oneshot::Sender<Answer>>;
+    type DeliveryOpaque = Box<Waiting>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
-        let answer = match result {
+        self.told.fetch_add(1, Ordering::Relaxed);
+        waiting.tell(match result {
             Ok(message) => Ok((message.partition(), message.offset())),
-            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)),
-        };
-        // Who asked may have given up at its own, shorter deadline.
-        if waiting.send(answer).is_err() {}
+            Err((error, _)) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown))
+            }
+        });
     }
 }
 
-struct Inner {
+/// What waits for the thread. Bounded by the bytes of all that is under way.
+#[derive(Default)]
+struct Queue {
+    records: Vec<(OutRecord, Box<Waiting>)>,
+    /// Whether the thread sleeps until it is woken.
+    asleep: bool,
+    closed: bool,
+}
+
+struct Shared {
     settings: Settings,
-    names: Names,
     id: String,
-    producer: RwLock<Arc<ThreadedProducer<Acknowledge>>>,
-    renewing: AtomicBool,
+    names: Names,
+    queue: Mutex<Queue>,
+    woken: Condvar,
+    open: Arc<Open>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the thread with the last of its clones.
+struct Handle(Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.lock().closed = true;
+        self.0.woken.notify_one();
+    }
 }
 
 /// A producer whose records are acknowledged by every in-sync replica. Clones share it.
 #[derive(Clone)]
-pub struct Sending(Arc<Inner>);
+pub struct Sending(Arc<Handle>);
 
 impl Sending {
     /// A producer under this client id. Brokers that are away are no error here: sending is.
     ///
     /// # Errors
-    /// Where the settings are not what the library takes, or a password file cannot be read.
+    /// Where the settings are not what the library takes, a password file cannot be read, or no thread can be had.
     pub fn start(settings: &Settings, id: &str) -> Result<Self> {
-        let producer = RwLock::new(Arc::new(create(settings, id)?));
-        let (settings, names, id) = (settings.clone(), settings.names(), id.to_owned());
-        let renewing = AtomicBool::new(false);
-        Ok(Self(Arc::new(Inner { settings, names, id, producer, renewing })))
-    }
-
-    fn producer(&self) -> Arc<ThreadedProducer<Acknowledge>> {
-        Arc::clone(&self.0.producer.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Puts another producer in the place of a dead one, at most one a second.
-    fn renew_if_dead(&self) {
-        if self.producer().client().fatal_error().is_none()
-            || self.0.renewing.swap(true, Ordering::AcqRel)
-        {
-            return;
-        }
-        let inner = Arc::clone(&self.0);
-        tokio::spawn(async move {
-            let from = Arc::clone(&inner);
-            let renewed = tokio::task::spawn_blocking(move || -> Result<()> {
-                let new = Arc::new(create(&from.settings, &from.id)?);
-                let mut place = from.producer.write().unwrap_or_else(PoisonError::into_inner);
-                let old = std::mem::replace(&mut *place, new);
-                drop(place);
-                drop(old); // it ends here, or with the last record that waits for its answer
-                Ok(())
-            });
-            match renewed.await {
-                Ok(Ok(())) => tracing::warn!("a producer was dead and was made anew"),
-                Ok(Err(error)) => tracing::error!(%error, "a producer could not be made anew"),
-                Err(_) => tracing::error!("a producer could not be made anew"),
-            }
-            tokio::time::sleep(ANEW).await;
-            inner.renewing.store(false, Ordering::Release);
+        let producer = create(settings, id)?;
+        let shared = Arc::new(Shared {
+            settings: settings.clone(),
+            id: id.to_owned(),
+            names: settings.names(),
+            queue: Mutex::default(),
+            woken: Condvar::new(),
+            open: Arc::default(),
         });
+        let theirs = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name(format!("{id} producer"))
+            .spawn(move || work(&theirs, producer))
+            .map_err(|_| Error::internal("start a producer's thread"))?;
+        Ok(Self(Arc::new(Handle(shared))))
+    }
+
+    /// Gives a record to the thread, if there is room for it.
+    fn hand_over(&self, record: OutRecord) -> Result<oneshot::Receiver<Answer>> {
+        let shared = &self.0.0;
+        let bytes = record.size();
+        let max = usize::try_from(shared.settings.send_queue_bytes_max).unwrap_or(usize::MAX);
+        let open = Arc::clone(&shared.open);
+        let room = open.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+            used.checked_add(bytes).filter(|sum| *sum <= max)
+        });
+        if room.is_err() {
+            return Err(refused(RDKafkaErrorCode::QueueFull));
+        }
+        open.records.fetch_add(1, Ordering::AcqRel);
+        let (answer, answered) = oneshot::channel();
+        let waiting = Box::new(Waiting { answer, _place: Place { open, bytes } });
+        let mut queue = shared.lock();
+        queue.records.push((record, waiting));
+        let asleep = std::mem::take(&mut queue.asleep);
+        drop(queue);
+        if asleep {
+            shared.woken.notify_one();
+        }
+        Ok(answered)
     }
 
     /// Waits until nothing waits for an acknowledgement any more; `false` when the time is up first.
     pub async fn drained(&self, at_most: Duration) -> bool {
-        let producer = self.producer();
         let empty = async {
-            while producer.in_flight_count() > 0 {
+            while self.0.0.open.records.load(Ordering::Acquire) > 0 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
@@ -131,7 +213,88 @@ impl Sending {
     }
 }
 
-fn create(settings: &Settings, id: &str) -> Result<ThreadedProducer<Acknowledge>> {
+/// The thread: hands over, takes in, and sleeps, until the last handle is gone.
+fn work(shared: &Shared, mut producer: BaseProducer<Acknowledge>) {
+    let (mut quiet, mut last) = (0_u32, Stopwatch::start());
+    loop {
+        let mut queue = shared.lock();
+        if queue.closed {
+            return;
+        }
+        let records = std::mem::take(&mut queue.records);
+        if records.is_empty() && shared.open.records.load(Ordering::Acquire) == 0 {
+            queue.asleep = true;
+            let slept = shared.woken.wait_timeout(queue, LOOK);
+            let (mut queue, slept) = slept.unwrap_or_else(PoisonError::into_inner);
+            if slept.timed_out() {
+                queue.asleep = false;
+                drop(queue);
+                producer.poll(Duration::ZERO);
+            }
+            continue;
+        }
+        drop(queue);
+        let handed = !records.is_empty();
+        for (record, waiting) in records {
+            produce(&producer, shared.names.of(record.topic), &record, waiting);
+        }
+        let (told, failed) = take_in(&producer);
+        if failed && last.elapsed() >= ANEW && producer.client().fatal_error().is_some() {
+            last = Stopwatch::start();
+            anew(shared, &mut producer);
+        }
+        quiet = if handed || told { 0 } else { quiet.saturating_add(1) };
+        std::thread::sleep(if quiet < QUIET_MAX { STROKE } else { QUIET_STROKE });
+    }
+}
+
+/// All answers that are there: whether there were any, and whether any was, or may have been, a failure.
+fn take_in(producer: &BaseProducer<Acknowledge>) -> (bool, bool) {
+    let context = producer.context();
+    let before = context.told.load(Ordering::Relaxed);
+    let mut told = before;
+    loop {
+        producer.poll(Duration::ZERO);
+        let now = context.told.load(Ordering::Relaxed);
+        if now == told {
+            return (told != before, context.failed.swap(0, Ordering::Relaxed) > 0);
+        }
+        told = now;
+    }
+}
+
+fn produce(
+    producer: &BaseProducer<Acknowledge>,
+    name: &str,
+    record: &OutRecord,
+    waiting: Box<Waiting>,
+) {
+    let headers = native_headers(&record.headers);
+    let mut message: BaseRecord<'_, [u8], [u8], _> =
+        BaseRecord::with_opaque_to(name, waiting).headers(headers);
+    message.key = record.key.as_deref();
+    message.payload = record.value.as_deref();
+    if let Err((error, message)) = producer.send(message) {
+        producer.context().failed.fetch_add(1, Ordering::Relaxed);
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::InvalidArgument);
+        message.delivery_opaque.tell(Err(code));
+    }
+}
+
+/// Puts another producer in the place of a dead one. The old one is ended elsewhere, because that blocks.
+fn anew(shared: &Shared, producer: &mut BaseProducer<Acknowledge>) {
+    match create(&shared.settings, &shared.id) {
+        Ok(new) => {
+            let old = std::mem::replace(producer, new);
+            let ending = std::thread::Builder::new().spawn(move || drop(old));
+            drop(ending); // where there is no thread for it, it was ended here
+            tracing::warn!("a producer was dead and was made anew");
+        }
+        Err(error) => tracing::error!(%error, "a producer could not be made anew"),
+    }
+}
+
+fn create(settings: &Settings, id: &str) -> Result<BaseProducer<Acknowledge>> {
     settings
         .sender(id)?
         .create_with_context(Acknowledge::default())
@@ -143,6 +306,7 @@ fn refused(code: RDKafkaErrorCode) -> Error {
     let kind = match code {
         RDKafkaErrorCode::QueueFull => Kind::Overloaded,
         RDKafkaErrorCode::MessageSizeTooLarge => Kind::PayloadTooLarge,
+        RDKafkaErrorCode::InvalidArgument => Kind::InternalError,
         _ => Kind::BrokerUnavailable,
     };
     Error::new(kind, DOING, format!("{code:?}"))
@@ -150,39 +314,14 @@ fn refused(code: RDKafkaErrorCode) -> Error {
 
 impl Sender for Sending {
     fn send(&self, record: OutRecord) -> impl Future<Output = Result<Coordinates>> + Send {
-        let this = self.clone();
+        let (topic, handed) = (record.topic, self.hand_over(record));
+        let timeout = Duration::from_millis(self.0.0.settings.send_timeout_ms.into()) + GRACE;
         async move {
-            let producer = this.producer();
-            let (answer, answered) = oneshot::channel();
-            {
-                let headers = native_headers(&record.headers);
-                let mut message: BaseRecord<'_, [u8], [u8], _> =
-                    BaseRecord::with_opaque_to(this.0.names.of(record.topic), Box::new(answer))
-                        .headers(headers);
-                message.key = record.key.as_deref();
-                message.payload = record.value.as_deref();
-                if let Err((error, _)) = producer.send(message) {
-                    this.renew_if_dead();
-                    return Err(match error.rdkafka_error_code() {
-                        Some(code) => refused(code),
-                        None => Error::new(Kind::InternalError, DOING, code(&error)),
-                    });
-                }
+            match tokio::time::timeout(timeout, handed?).await {
+                Ok(Ok(Ok((partition, offset)))) => Ok(Coordinates { topic, partition, offset }),
+                Ok(Ok(Err(code))) => Err(refused(code)),
+                Ok(Err(_)) | Err(_) => Err(Error::new(Kind::BrokerUnavailable, DOING, "NoAnswer")),
             }
-            // Not kept while waiting: the last owner of a producer ends it, and that blocks.
-            drop(producer);
-            let timeout = Duration::from_millis(this.0.settings.send_timeout_ms.into()) + GRACE;
-            let (partition, offset) = match tokio::time::timeout(timeout, answered).await {
-                Ok(Ok(Ok(at))) => at,
-                Ok(Ok(Err(code))) => {
-                    this.renew_if_dead();
-                    return Err(refused(code));
-                }
-                Ok(Err(_)) | Err(_) => {
-                    return Err(Error::new(Kind::BrokerUnavailable, DOING, "NoAnswer"));
-                }
-            };
-            Ok(Coordinates { topic: record.topic, partition, offset })
         }
     }
 }

@@ -357,6 +357,8 @@ impl Settings {
         let mut config = self.producer(id)?;
         config
             .set("message.timeout.ms", self.send_timeout_ms.to_string())
+            // Records come in strokes (`producer.rs`), which is what a linger is for.
+            .set("linger.ms", "0")
             .set("compression.type", "lz4");
         Ok(config)
     }

@@ -106,25 +106,25 @@ pub struct Sealed {
 /// What stands in an event before its content.
 #[derive(Serialize)]
 #[serde(rename = "BiometricEvent")] // the schema is the event's, cut
-struct EventHead<'a> {
-    event_id: EventId,
-    revision: i32,
-    op: Op,
-    user_id: &'a User,
-    connection_id: ConnectionId,
-    vendor: &'a str,
-    device_type: &'a str,
-    via: &'a str,
-    record_type: &'a str,
-    record_id: &'a str,
-    merge: Merge,
-    version: Option<Micros>,
-    received_at: Micros,
-    freshness_us: Option<Micros>,
-    source: Source,
-    origin: Origin,
-    normaliser: i32,
-}
+struct EventHead<'a>(
+    EventId,
+    i32,
+    Op,
+    &'a User,
+    ConnectionId,
+    &'a str,
+    &'a str,
+    &'a str,
+    &'a str,
+    &'a str,
+    Merge,
+    Option<Micros>,
+    Micros,
+    Option<Micros>,
+    Source,
+    Origin,
+    i32,
+);
 
 /// The writer and the reader of one schema.
 struct Pair {
@@ -235,25 +235,25 @@ impl Codec {
         content: &[u8],
     ) -> Result<Vec<u8>> {
         const DOING: &str = "encode an event";
-        let head = EventHead {
-            event_id: event.event_id,
-            revision: event.revision,
-            op: event.op,
-            user_id: &event.user_id,
-            connection_id: event.connection_id,
-            vendor: &event.vendor,
-            device_type: &event.device_type,
-            via: &event.via,
-            record_type: &event.record_type,
-            record_id: &event.record_id,
-            merge: event.merge,
-            version: event.version,
-            received_at: event.received_at,
-            freshness_us: event.freshness_us,
-            source: event.source,
-            origin: event.origin,
-            normaliser: event.normaliser,
-        };
+        let head = EventHead(
+            event.event_id,
+            event.revision,
+            event.op,
+            &event.user_id,
+            event.connection_id,
+            &event.vendor,
+            &event.device_type,
+            &event.via,
+            &event.record_type,
+            &event.record_id,
+            event.merge,
+            event.version,
+            event.received_at,
+            event.freshness_us,
+            event.source,
+            event.origin,
+            event.normaliser,
+        );
         let mut bytes = Vec::with_capacity(content.len() + 512);
         prefix(&mut bytes, self.event_id(topic)?);
         write(&self.event_head, &mut bytes, &head, DOING)?;
@@ -289,7 +289,7 @@ pub fn content_hash(op: Op, content: &[u8]) -> ContentHash {
         Op::Upsert => 1,
         Op::Delete => 2,
     };
-    ContentHash::of(&[&[op], content])
+    ContentHash::of_parts(&[&[op], content])
 }
 
 fn prefix(bytes: &mut Vec<u8>, id: u32) {

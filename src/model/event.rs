@@ -145,6 +145,7 @@ pub mod flag {
 
 /// One measured (or reported) value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Reading {
     /// A name of `metrics.json`.
     pub metric: String,
@@ -170,6 +171,20 @@ pub struct Reading {
     pub flags: Vec<String>,
 }
 
+by_position!(Reading {
+    metric: String,
+    value: Option<f64>,
+    symbol: Option<String>,
+    unit: Option<String>,
+    start_at: Micros,
+    end_at: Option<Micros>,
+    sample_id: Option<String>,
+    method: Option<String>,
+    window_s: Option<i32>,
+    context: Option<String>,
+    flags: Vec<String>,
+});
+
 impl Reading {
     /// Whether rules may look at it.
     #[must_use]
@@ -180,6 +195,7 @@ impl Reading {
 
 /// What a record says: all that its hash covers, and nothing about how it came.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Content {
     /// Start of what was measured, µs UTC.
     pub start_at: Option<Micros>,
@@ -213,6 +229,24 @@ pub struct Content {
     pub removed: Vec<String>,
 }
 
+by_position!(Content {
+    start_at: Option<Micros>,
+    end_at: Option<Micros>,
+    start_offset_s: Option<i32>,
+    end_offset_s: Option<i32>,
+    offset_provenance: String,
+    local_date: Option<i32>,
+    day_rule: Option<String>,
+    state: String,
+    attributes: BTreeMap<String, String>,
+    app: Option<String>,
+    device_model: Option<String>,
+    recording_method: Option<String>,
+    flags: Vec<String>,
+    readings: Vec<Reading>,
+    removed: Vec<String>,
+});
+
 impl Content {
     /// The local date as a [`Day`].
     #[must_use]
@@ -229,6 +263,7 @@ impl Content {
 
 /// One vendor record in one version, in our language: the value of `normalised-records`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct NormalisedRecord {
     /// Over connection, type and the record's id or natural key; not over content.
     pub event_id: EventId,
@@ -264,6 +299,25 @@ pub struct NormalisedRecord {
     pub content: Content,
 }
 
+by_position!(NormalisedRecord {
+    event_id: EventId,
+    user_id: User,
+    connection_id: ConnectionId,
+    vendor: String,
+    device_type: String,
+    via: String,
+    record_type: String,
+    record_id: String,
+    merge: Merge,
+    op: Op,
+    version: Option<Micros>,
+    received_at: Micros,
+    source: Source,
+    origin: Origin,
+    normaliser: i32,
+    content: Content,
+});
+
 /// A [`NormalisedRecord`] but for its content: what stands before it in the value.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename = "NormalisedRecord")] // the schema is the record's, cut
@@ -288,6 +342,7 @@ pub struct RecordHead {
 
 /// What decide made of a record: the value of the output topics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct BiometricEvent {
     /// The record's id; with `revision` the identity of this event.
     pub event_id: EventId,
@@ -328,6 +383,28 @@ pub struct BiometricEvent {
     /// What the rules made of it.
     pub triggers: Vec<Trigger>,
 }
+
+by_position!(BiometricEvent {
+    event_id: EventId,
+    revision: i32,
+    op: Op,
+    user_id: User,
+    connection_id: ConnectionId,
+    vendor: String,
+    device_type: String,
+    via: String,
+    record_type: String,
+    record_id: String,
+    merge: Merge,
+    version: Option<Micros>,
+    received_at: Micros,
+    freshness_us: Option<Micros>,
+    source: Source,
+    origin: Origin,
+    normaliser: i32,
+    content: Content,
+    triggers: Vec<Trigger>,
+});
 
 impl RecordHead {
     /// The record of this head and this content.

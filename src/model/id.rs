@@ -140,9 +140,15 @@ pub fn sample_id(connection: &str, metric: &str, start_us: i64, source: &str) ->
 pub struct ContentHash(pub [u8; 16]);
 
 impl ContentHash {
-    /// The hash of canonical bytes that stand in these parts, one after another.
+    /// The hash of canonical bytes.
     #[must_use]
-    pub fn of(parts: &[&[u8]]) -> Self {
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::of_parts(&[bytes])
+    }
+
+    /// The same of bytes that stand in parts.
+    #[must_use]
+    pub fn of_parts(parts: &[&[u8]]) -> Self {
         let mut full = digest::Context::new(&digest::SHA256);
         parts.iter().for_each(|part| full.update(part));
         let full = full.finish();

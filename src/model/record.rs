@@ -23,6 +23,12 @@ impl Headers {
         Self::default()
     }
 
+    /// No headers yet, and room for this many.
+    #[must_use]
+    pub fn with_capacity(count: usize) -> Self {
+        Self(Vec::with_capacity(count))
+    }
+
     /// These headers and one more.
     #[must_use]
     pub fn with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<Bytes>) -> Self {

@@ -12,6 +12,7 @@ use super::event::{BiometricEvent, Merge, Op, Origin, Reading, flag};
 use super::id::{ConnectionId, ContentHash, EventId, Place, Source, User};
 use super::metric;
 use super::outbox::Output;
+use super::sample::{Samples, Stages, Versions};
 use super::time::Micros;
 use super::trigger::Trigger;
 use crate::error::Kind;
@@ -32,7 +33,13 @@ pub struct Plan {
     pub waiting: BTreeSet<SampleType>,
     /// Sample ids whose buckets are needed, by type.
     pub removed: BTreeMap<SampleType, BTreeSet<Uuid>>,
+    /// Types whose buckets are needed, too, where they are at most [`AROUND_DAYS`] from a bucket of the same
+    /// connection that holds a removed sample: which that is, only the store can say.
+    pub around: BTreeSet<SampleType>,
 }
+
+/// How far around a bucket that loses a sample others are needed, days ([`Plan::around`]).
+pub const AROUND_DAYS: i32 = 2;
 
 /// What is known of the records and samples of a [`Plan`], in one snapshot.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,7 +65,8 @@ pub struct Current {
     pub hash: ContentHash,
 }
 
-/// A union's state: which samples it has seen, and which of them are gone.
+/// A union's state: which samples it has seen, and which of them are gone. A sleep session, which is made of unions,
+/// has the same: its number stands here, so that what is found around a removed sample is all there is to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
     /// The record that it is.
@@ -77,8 +85,14 @@ pub struct Bucket {
     pub day: i32,
     /// The number of its latest revision; 0 while all it has seen was gone before it came.
     pub revision: i32,
-    /// Samples by id; `true` where the sample is gone for good.
-    pub samples: BTreeMap<Uuid, bool>,
+    /// The samples that it has seen, and which of them are gone for good.
+    pub samples: Samples,
+    /// Those of derived ids that are there: what can be replaced, and by what.
+    pub versions: Versions,
+    /// Those of sleep that are there: what sessions are made of.
+    pub stages: Stages,
+    /// Of a sleep session, which is no bucket and has its state here: what its latest revision says.
+    pub told: Option<(Op, ContentHash)>,
 }
 
 /// One revision, as it is stored: appended, never overwritten, but for its place.
@@ -255,7 +269,7 @@ impl Shown {
             device_type: &event.device_type,
             event_id: event.event_id,
             measured_at,
-            readings: shown_readings(event),
+            readings: shown_readings(event).iter().map(ReadingShown::of).collect(),
             received_at: event.received_at,
             record_type: &event.record_type,
             revision: event.revision,
@@ -279,11 +293,48 @@ struct Document<'a> {
     device_type: &'a str,
     event_id: EventId,
     measured_at: Micros,
-    readings: &'a [Reading],
+    readings: Vec<ReadingShown<'a>>,
     received_at: Micros,
     record_type: &'a str,
     revision: i32,
     triggers: &'a [Trigger],
+}
+
+/// A reading as readers of the cache find it: what it has not got is not there.
+#[derive(Serialize)]
+struct ReadingShown<'a> {
+    metric: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symbol: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<&'a str>,
+    start_at: Micros,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_at: Option<Micros>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    flags: &'a [String],
+}
+
+impl<'a> ReadingShown<'a> {
+    fn of(reading: &'a Reading) -> Self {
+        Self {
+            metric: &reading.metric,
+            value: reading.value,
+            symbol: reading.symbol.as_deref(),
+            unit: reading.unit.as_deref(),
+            start_at: reading.start_at,
+            end_at: reading.end_at,
+            method: reading.method.as_deref(),
+            context: reading.context.as_deref(),
+            flags: &reading.flags,
+        }
+    }
 }
 
 /// The most readings that the cache shows of an event: a series member is kept a thousand times over.
@@ -327,10 +378,12 @@ pub struct Notes {
     pub held: Vec<Held>,
     /// Items that ended here.
     pub verdicts: Vec<RawVerdict>,
+    /// How many items of a replay give no record: counted, and not written.
+    pub left_out: usize,
 }
 
 impl Notes {
-    /// Whether there is nothing to write.
+    /// Whether there is nothing to write: what is only counted is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()

@@ -4,10 +4,12 @@
 //! as in two, and the size of a batch shows nowhere. No clock, batch or process may show in a row or a byte: after a
 //! crash the same records are decided again, in other batches, and must come out the same.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::flaw::Flaws;
 use super::reject::{self, Stage};
 use super::revise::{self, Revised, place};
 use super::score::score;
@@ -19,7 +21,9 @@ use crate::model::event::{BiometricEvent, Merge, NormalisedRecord};
 use crate::model::id::{EventId, Place, Source};
 use crate::model::outbox::Output;
 use crate::model::record::Record;
-use crate::model::state::{Current, Decision, Known, Outcome, Plan, Revision, Shown, Verdict};
+use crate::model::state::{
+    Current, Decision, Known, Outcome, Plan, Revision, SampleType, Shown, Verdict,
+};
 
 /// How often a record was tried before it is given up (`stream::worker`).
 const TRIES: u32 = 3;
@@ -27,13 +31,20 @@ const TRIES: u32 = 3;
 /// Decide, pure.
 pub struct Decide {
     codec: Arc<Codec>,
+    flaws: Flaws,
 }
 
 impl Decide {
     /// Decide over this codec.
     #[must_use]
-    pub const fn new(codec: Arc<Codec>) -> Self {
-        Self { codec }
+    pub fn new(codec: Arc<Codec>) -> Self {
+        Self::flawed(codec, Flaws::default())
+    }
+
+    /// Decide over this codec, with what a test build has it do wrong.
+    #[must_use]
+    pub const fn flawed(codec: Arc<Codec>, flaws: Flaws) -> Self {
+        Self { codec, flaws }
     }
 
     /// What this batch must know, and the batch as far as it had to be read for that.
@@ -55,7 +66,7 @@ impl Decide {
     /// # Errors
     /// `internal_error` or `schema_error` where an event cannot be written: ours to mend.
     pub fn decide(&self, batch: &[Record], read: Read, known: Known) -> Result<Outcome> {
-        let mut thread = Thread { codec: &self.codec, known, outcome: Outcome::default() };
+        let mut thread = self.thread(known);
         for (input, one) in batch.iter().zip(read.0) {
             let source = one.as_ref().ok().map(One::source);
             let verdict = match one {
@@ -69,14 +80,25 @@ impl Decide {
                 verdict,
             });
         }
+        thread.finish();
         Ok(thread.outcome)
+    }
+
+    fn thread(&self, known: Known) -> Thread<'_> {
+        Thread {
+            codec: &self.codec,
+            flaws: self.flaws,
+            known,
+            outcome: Outcome::default(),
+            touched: BTreeSet::new(),
+            waited: BTreeSet::new(),
+        }
     }
 
     /// A record that killed the process too often: its dead letter, untried.
     #[must_use]
     pub fn give_up(&self, record: &Record) -> Outcome {
-        let mut thread =
-            Thread { codec: &self.codec, known: Known::default(), outcome: Outcome::default() };
+        let mut thread = self.thread(Known::default());
         let bad = Reject {
             kind: crate::error::Kind::InternalError,
             ..Reject::invalid(crate::error::Path::root(), "given up: the process died of it")
@@ -124,8 +146,12 @@ impl One {
 /// One batch on its way: what is known by now, and what came out so far.
 pub(super) struct Thread<'a> {
     pub(super) codec: &'a Codec,
+    pub(super) flaws: Flaws,
     pub(super) known: Known,
     pub(super) outcome: Outcome,
+    /// Buckets that changed, and deletions that wait since or no more ([`Thread::finish`]).
+    pub(super) touched: BTreeSet<EventId>,
+    pub(super) waited: BTreeSet<SampleType>,
 }
 
 impl Thread<'_> {
@@ -190,21 +216,19 @@ impl Thread<'_> {
 
     // ── what is published ──────────────────────────────────────────────────────────────────────────────────
 
-    /// A revision of a bucket, whose content is made here.
-    pub(super) fn publish_bucket(
-        &mut self,
-        input: &Record,
-        record: NormalisedRecord,
+    /// What stands after this record, and its content as bytes: of one whose content is made here.
+    pub(super) fn standing(
+        &self,
+        record: &NormalisedRecord,
         revision: i32,
-    ) -> Result<()> {
+    ) -> Result<(Current, Bytes)> {
         let content = self.codec.encode_content(&record.content)?;
         let hash = content_hash(record.op, &content);
-        let current = Current { revision, place: place(&record), op: record.op, hash };
-        self.publish(input, record.revised(revision), &content, current)
+        Ok((Current { revision, place: place(record), op: record.op, hash }, content))
     }
 
     /// A revision: its row, its output, what the cache shows; `content` is the event's, as bytes.
-    fn publish(
+    pub(super) fn publish(
         &mut self,
         input: &Record,
         mut event: BiometricEvent,

@@ -196,6 +196,7 @@ struct Thread<'a> {
     held: BTreeMap<Source, Held>,
     verdicts: BTreeMap<Source, RawVerdict>,
     records: Vec<OutRecord>,
+    left_out: usize,
 }
 
 /// Where an item comes from.
@@ -220,6 +221,7 @@ impl<'a> Thread<'a> {
             held: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             records: Vec::new(),
+            left_out: 0,
         }
     }
 
@@ -228,6 +230,7 @@ impl<'a> Thread<'a> {
             connections: self.connections.changes().cloned().collect(),
             held: self.held.into_values().collect(),
             verdicts: self.verdicts.into_values().collect(),
+            left_out: self.left_out,
             ..Notes::default()
         };
         for (key, (asked_at, source, gone)) in self.fetches {
@@ -265,12 +268,18 @@ impl<'a> Thread<'a> {
                 origin: read.origin,
                 source: record.source(item.index),
             };
-            if let Err(reject) = self.item(&at, item) {
+            let before = self.records.len();
+            let done = self.item(&at, item);
+            if at.origin == Origin::Replay && self.records.len() == before {
+                self.left_out += 1;
+            }
+            if let Err(reject) = done {
                 let (_, positions) = bad.entry(reject.kind).or_insert_with(|| (reject, Vec::new()));
                 positions.push(at.source.index);
             }
         }
         if read.origin == Origin::Replay {
+            self.left_out += missing.len() + usize::from(empty);
             return;
         }
         if empty && only.is_none() {
@@ -286,6 +295,7 @@ impl<'a> Thread<'a> {
 
     fn whole(&mut self, record: &Record, bad: Reject) {
         if record.headers.text(header::ORIGIN) == Some(Origin::Replay.name()) {
+            self.left_out += 1;
             return;
         }
         let stage = Stage::Normalise { failed_at: self.now_us };

@@ -1,6 +1,7 @@
 //! What a batch must know before it can be decided.
 
-use super::union::sample_ids;
+use super::bucket::sample_ids;
+use super::union;
 use crate::model::event::{Merge, NormalisedRecord, RecordHead};
 use crate::model::state::{Plan, SampleType};
 
@@ -13,10 +14,12 @@ pub fn replace(plan: &mut Plan, head: &RecordHead) {
 pub fn gather(plan: &mut Plan, record: &NormalisedRecord) {
     plan.waiting.insert(sample_type(record));
     if record.merge == Merge::Removal {
+        plan.around.extend(union::around(record));
         let removed = sample_ids(&record.content.removed);
         plan.removed.entry(sample_type(record)).or_default().extend(removed);
     } else {
         plan.buckets.insert(record.event_id);
+        plan.buckets.extend(union::beside(record));
     }
 }
 

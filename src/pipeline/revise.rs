@@ -44,6 +44,17 @@ pub enum Revised {
     Superseded(i32),
 }
 
+/// Whether a place is above another, which two readings of one source by one normaliser never are: of one source only
+/// the normaliser can differ, and it alone decides.
+#[must_use]
+pub fn is_above(place: Place, current: Place) -> bool {
+    if place.source == current.source {
+        place.normaliser > current.normaliser
+    } else {
+        place > current
+    }
+}
+
 /// The rule of *replace* (`design.md` §5).
 #[must_use]
 pub fn revise(current: Option<&Current>, place: Place, op: Op, hash: ContentHash) -> Revised {

@@ -15,10 +15,11 @@ use uuid::Uuid;
 
 use super::link::Session;
 use super::pool::failed;
-use super::rows::{Sources, encode_ids, encode_samples, op_code};
+use super::rows::{Sources, encode_ids, encode_told, op_code};
 use super::store::Statements;
 use crate::error::{Error, Kind, Result};
 use crate::model::outbox;
+use crate::model::sample::{encode_stages, encode_versions};
 use crate::model::state::{Decision, Outcome, Verdict};
 use crate::stream::{Advance, Applied};
 
@@ -191,7 +192,10 @@ struct Buckets<'a> {
     vendors: Vec<&'a str>,
     device_types: Vec<&'a str>,
     revisions: Vec<i32>,
-    samples: Vec<Vec<u8>>,
+    samples: Vec<&'a [u8]>,
+    versions: Vec<Option<Vec<u8>>>,
+    stages: Vec<Option<Vec<u8>>>,
+    told: Vec<Option<Vec<u8>>>,
 }
 
 #[derive(Default)]
@@ -268,7 +272,7 @@ impl<'a> Batch<'a> {
             &r.events,
         ];
         let moved: [&(dyn ToSql + Sync); 3] = [&self.moved.0, &self.moved.1, &self.moved.2];
-        let buckets: [&(dyn ToSql + Sync); 10] = [
+        let buckets: [&(dyn ToSql + Sync); 13] = [
             &b.event_ids,
             &b.connections,
             &b.days,
@@ -279,6 +283,9 @@ impl<'a> Batch<'a> {
             &b.device_types,
             &b.revisions,
             &b.samples,
+            &b.versions,
+            &b.stages,
+            &b.told,
         ];
         let waiting: [&(dyn ToSql + Sync); 3] = [&self.waiting.0, &self.waiting.1, &self.waiting.2];
         let waited: [&(dyn ToSql + Sync); 2] = [&self.waited.0, &self.waited.1];
@@ -354,7 +361,11 @@ impl<'a> Buckets<'a> {
             columns.vendors.push(&bucket.vendor);
             columns.device_types.push(&bucket.device_type);
             columns.revisions.push(bucket.revision);
-            columns.samples.push(encode_samples(&bucket.samples));
+            columns.samples.push(bucket.samples.bytes());
+            let (versions, stages) = (&bucket.versions, &bucket.stages);
+            columns.versions.push((!versions.is_empty()).then(|| encode_versions(versions)));
+            columns.stages.push((!stages.is_empty()).then(|| encode_stages(stages)));
+            columns.told.push(bucket.told.map(encode_told));
         }
         columns
     }

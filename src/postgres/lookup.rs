@@ -12,12 +12,13 @@ use uuid::Uuid;
 use super::pool::failed;
 use super::register::held_of;
 use super::rows::{
-    decode_samples, get, hash_of, op_of, place_of, source_at, topic_code, topic_of, user_of,
+    get, hash_of, op_of, place_of, source_at, told_of, topic_code, topic_of, unreadable, user_of,
 };
 use crate::error::{Error, Kind, Result};
 use crate::model::contract::Topic;
 use crate::model::event::Op;
 use crate::model::id::{ConnectionId, EventId, Sha256, Source};
+use crate::model::sample::{Samples, Versions, decode_versions};
 use crate::model::state::{Held, HydrationKey, Revision};
 
 /// A verdict of decide that was not "published", as it is stored.
@@ -221,7 +222,8 @@ impl Snapshot {
     /// SHA-256 over the current content: what two databases have in common that were made of the same input in
     /// another order. That is, per record that is there, its id and what its latest revision says; per record
     /// that is gone, that it is; per bucket, the samples that are there (a union's revisions say only what each
-    /// added). Revision numbers depend on arrival and are no part of it.
+    /// added); per session of sleep that is there, what it says, and nothing of one that is not: whether there ever
+    /// was one depends on arrival. So do revision numbers, which are no part of it.
     ///
     /// # Errors
     /// [`Kind::DatabaseError`].
@@ -259,31 +261,51 @@ impl Snapshot {
     }
 
     async fn digest_buckets(&self, digest: &mut Sha256) -> Result<()> {
-        let sql = "SELECT event_id, samples FROM buckets WHERE event_id > $1 \
+        let sql = "SELECT event_id, samples, versions, told FROM buckets WHERE event_id > $1 \
                    ORDER BY event_id LIMIT $2";
         let mut last = Uuid::nil();
         loop {
             let rows = self.page(sql, &[&last, &LARGE_PAGE_ROWS]).await?;
             for row in &rows {
                 last = get(row, 0)?;
-                let samples = decode_samples(get(row, 1)?)?;
-                let mut live = samples.iter().filter(|(_, gone)| !**gone).peekable();
-                // A bucket of which nothing is left says the same as none at all.
-                if live.peek().is_none() {
-                    continue;
-                }
-                digest.update(last.as_bytes());
-                digest.update(b"=");
-                for (id, _) in live {
-                    digest.update(id.as_bytes());
-                }
-                digest.update(b".");
+                digest_bucket(row, digest)?;
             }
             if rows.is_empty() {
                 return Ok(());
             }
         }
     }
+}
+
+/// A bucket of which nothing is left says the same as none at all, and so does a session.
+fn digest_bucket(row: &Row, digest: &mut Sha256) -> Result<()> {
+    let id: Uuid = get(row, 0)?;
+    let samples = Samples::of_bytes(get::<&[u8]>(row, 1)?.to_vec());
+    let samples = samples.ok_or_else(|| unreadable("samples"))?;
+    let versions: Option<&[u8]> = get(row, 2)?;
+    let versions = versions.map_or_else(|| Some(Versions::new()), decode_versions);
+    let versions = versions.ok_or_else(|| unreadable("versions"))?;
+    let told: Option<&[u8]> = get(row, 3)?;
+    if let Some((Op::Upsert, hash)) = told.map(told_of).transpose()? {
+        digest.update(id.as_bytes());
+        digest.update(b"+");
+        digest.update(&hash.0);
+    }
+    let mut live = samples.iter().filter(|(_, gone)| !gone).peekable();
+    if live.peek().is_none() {
+        return Ok(());
+    }
+    digest.update(id.as_bytes());
+    digest.update(b"=");
+    for (sample, _) in live {
+        digest.update(sample.as_bytes());
+        // What an id of a device's own says never changes; what a derived one says is what was received last.
+        if let Some(version) = versions.get(&sample) {
+            digest.update(&version.hash.0);
+        }
+    }
+    digest.update(b".");
+    Ok(())
 }
 
 fn revision_of(row: &Row) -> Result<Revision> {

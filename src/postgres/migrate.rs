@@ -37,8 +37,11 @@ macro_rules! migration {
 }
 
 /// Every step, in order. A new one is a new pair of files and a new line at the end.
-pub const MIGRATIONS: &[Migration] =
-    &[migration!(1, "decide", "0001_decide"), migration!(2, "normalise", "0002_normalise")];
+pub const MIGRATIONS: &[Migration] = &[
+    migration!(1, "decide", "0001_decide"),
+    migration!(2, "normalise", "0002_normalise"),
+    migration!(3, "samples", "0003_samples"),
+];
 
 impl Migration {
     /// SHA-256 of the way forward, hex.

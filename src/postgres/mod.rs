@@ -23,6 +23,7 @@ pub mod migrate;
 pub mod pool;
 pub mod register;
 mod rows;
+mod samples;
 pub mod store;
 
 pub use pool::Settings;

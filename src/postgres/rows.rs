@@ -1,6 +1,6 @@
 //! How values stand in rows: codes, coordinates, sets of samples.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -91,47 +91,17 @@ pub(super) fn source_at(row: &Row, at: usize) -> Result<Source> {
     })
 }
 
-/// Bytes of a sample in a bucket: its id and whether it is gone.
-pub(super) const SAMPLE_BYTES: usize = 17;
-
-/// A bucket's samples: sorted by id, [`SAMPLE_BYTES`] each.
-pub(super) fn encode_samples(samples: &BTreeMap<Uuid, bool>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(samples.len() * SAMPLE_BYTES);
-    for (id, gone) in samples {
-        bytes.extend_from_slice(id.as_bytes());
-        bytes.push(u8::from(*gone));
-    }
+/// What a session's row says was told last: the op's code, then the hash.
+pub(super) fn encode_told((op, hash): (Op, ContentHash)) -> Vec<u8> {
+    let mut bytes = op_code(op).to_be_bytes().to_vec();
+    bytes.extend_from_slice(&hash.0);
     bytes
 }
 
-/// The samples of these bytes.
-pub(super) fn decode_samples(bytes: &[u8]) -> Result<BTreeMap<Uuid, bool>> {
-    let mut samples = BTreeMap::new();
-    let chunks = bytes.chunks_exact(SAMPLE_BYTES);
-    if !chunks.remainder().is_empty() {
-        return Err(unreadable("samples"));
-    }
-    for chunk in chunks {
-        let Some((flag, id)) = chunk.split_last() else { continue };
-        let id = Uuid::from_slice(id).map_err(|_length| unreadable("samples"))?;
-        samples.insert(id, *flag != 0);
-    }
-    Ok(samples)
-}
-
-/// Whether a sample of this id is among these bytes.
-pub(super) fn holds_sample(bytes: &[u8], id: &Uuid) -> bool {
-    let at = |index: usize| bytes.get(index * SAMPLE_BYTES..).and_then(|rest| rest.get(..16));
-    let (mut low, mut high) = (0, bytes.len() / SAMPLE_BYTES);
-    while low < high {
-        let middle = low.midpoint(high);
-        match at(middle).map(|found| found.cmp(id.as_bytes())) {
-            Some(std::cmp::Ordering::Less) => low = middle + 1,
-            Some(std::cmp::Ordering::Equal) => return true,
-            Some(std::cmp::Ordering::Greater) | None => high = middle,
-        }
-    }
-    false
+/// What those bytes say.
+pub(super) fn told_of(bytes: &[u8]) -> Result<(Op, ContentHash)> {
+    let (op, hash) = bytes.split_first_chunk::<2>().ok_or_else(|| unreadable("told"))?;
+    Ok((op_of(i16::from_be_bytes(*op))?, hash_of(hash)?))
 }
 
 /// Sorted ids, 16 bytes each.
@@ -153,17 +123,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_survive_their_bytes() {
-        let samples: BTreeMap<Uuid, bool> =
-            (0..50).map(|n| (Uuid::from_u128(n * 7_919), n % 3 == 0)).collect();
-        let bytes = encode_samples(&samples);
-        assert_eq!(bytes.len(), 50 * SAMPLE_BYTES);
-        assert_eq!(decode_samples(&bytes), Ok(samples.clone()));
-        assert!(decode_samples(&bytes[1..]).is_err(), "a cut is not a set");
-        let ids: BTreeSet<Uuid> = samples.into_keys().collect();
+    fn ids_survive_their_bytes() {
+        let ids: BTreeSet<Uuid> = (0..50).map(|n| Uuid::from_u128(n * 7_919)).collect();
         let bytes = encode_ids(&ids);
         assert_eq!(decode_ids(&bytes), Ok(ids));
-        assert!(decode_ids(&bytes[..17]).is_err());
+        assert!(decode_ids(&bytes[..17]).is_err(), "a cut is not a set");
+    }
+
+    #[test]
+    fn what_was_told_survives_its_bytes() {
+        for op in [Op::Upsert, Op::Delete] {
+            let told = (op, ContentHash::of(b"said"));
+            let bytes = encode_told(told);
+            assert_eq!(told_of(&bytes), Ok(told));
+            assert!(told_of(&bytes[1..]).is_err());
+            assert!(told_of(&[]).is_err());
+        }
     }
 
     #[test]

@@ -19,16 +19,14 @@ use uuid::Uuid;
 use super::apply::{APPLYING, Batch, Standing, apply};
 use super::link::{Link, Prepare};
 use super::pool::Settings;
-use super::rows::{
-    decode_ids, decode_samples, get, hash_of, holds_sample, op_of, place_of, topic_code,
-    unreadable, user_of,
-};
+use super::rows::{decode_ids, get, hash_of, op_of, place_of, topic_code, unreadable};
+use super::samples::{self, BUCKETS, REMOVED};
 use crate::error::{Error, Kind, Result};
 use crate::model::contract::Topic;
 use crate::model::event::{BiometricEvent, Op};
 use crate::model::id::{ConnectionId, EventId};
 use crate::model::outbox;
-use crate::model::state::{Bucket, Current, Hole, Known, Outcome, Plan, Shown};
+use crate::model::state::{Current, Hole, Known, Outcome, Plan, Shown};
 use crate::stream::planted::Bug;
 use crate::stream::{Advance, Applied, Fenced, Progress, Store};
 
@@ -103,19 +101,6 @@ const REVISIONS: &str = "
         SELECT * FROM revisions WHERE event_id = wanted.id ORDER BY revision DESC LIMIT 1
     ) AS r";
 
-const BUCKETS: &str = "
-    SELECT event_id, connection, day, sample_type, user_id, record_id, vendor, device_type, revision,
-           samples
-    FROM buckets WHERE event_id = ANY ($1::uuid[])";
-
-// Every bucket of the type: looking for each id in SQL would cost ids × buckets, and one push can have thousands of
-// deletions. Which buckets hold one is found here, by search in their sorted bytes.
-const REMOVED: &str = "
-    SELECT b.event_id, b.connection, b.day, b.sample_type, b.user_id, b.record_id, b.vendor,
-           b.device_type, b.revision, b.samples
-    FROM unnest($1::uuid[], $2::text[]) AS wanted (connection, sample_type)
-    JOIN buckets AS b USING (connection, sample_type)";
-
 const WAITING: &str = "
     SELECT w.connection, w.sample_type, w.samples
     FROM unnest($1::uuid[], $2::text[]) AS wanted (connection, sample_type)
@@ -142,11 +127,13 @@ const MOVE_PLACES: &str = "
 
 const PUT_BUCKETS: &str = "
     INSERT INTO buckets (event_id, connection, day, sample_type, user_id, record_id, vendor,
-                         device_type, revision, samples)
+                         device_type, revision, samples, versions, stages, told)
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int4[], $4::text[], $5::text[], $6::text[],
-                         $7::text[], $8::text[], $9::int4[], $10::bytea[])
+                         $7::text[], $8::text[], $9::int4[], $10::bytea[], $11::bytea[],
+                         $12::bytea[], $13::bytea[])
     ON CONFLICT (event_id) DO UPDATE
-    SET revision = excluded.revision, samples = excluded.samples";
+    SET revision = excluded.revision, samples = excluded.samples, versions = excluded.versions,
+        stages = excluded.stages, told = excluded.told";
 
 const PUT_WAITING: &str = "
     INSERT INTO waiting_removals (connection, sample_type, samples)
@@ -307,14 +294,13 @@ impl Store for PostgresStore {
                 let (client, prepared) = (session.client(), &session.prepared);
                 let keys: [&(dyn ToSql + Sync); 2] = [&code, &partitions];
                 let (events, buckets) = (&wanted.events, &wanted.buckets);
-                let removed: [&(dyn ToSql + Sync); 2] = [&wanted.removed.0, &wanted.removed.1];
                 let waiting: [&(dyn ToSql + Sync); 2] = [&wanted.waiting.0, &wanted.waiting.1];
                 let (begun, progress, revisions, buckets, removed, waiting, ended) = join!(
                     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"),
                     client.query(&prepared.progress, &keys),
                     some(client, &prepared.revisions, events.len(), [events]),
                     some(client, &prepared.buckets, buckets.len(), [buckets]),
-                    some(client, &prepared.removed, wanted.removed.0.len(), removed),
+                    samples::removed(client, &prepared.removed, plan, &wanted.removed),
                     some(client, &prepared.waiting, wanted.waiting.0.len(), waiting),
                     client.batch_execute("COMMIT"),
                 );
@@ -326,7 +312,7 @@ impl Store for PostgresStore {
             .await?;
         let (progress, revisions, buckets, removed, waiting) = loaded;
         let progress = progress.iter().map(progress_of).collect::<Result<_>>()?;
-        Ok((progress, known_of(plan, &revisions, &buckets, &removed, &waiting)?))
+        Ok((progress, known_of(&revisions, &buckets, &removed, &waiting)?))
     }
 
     async fn apply(&mut self, topic: Topic, advances: &[Advance], outcome: &Outcome) -> Applied {
@@ -432,12 +418,11 @@ struct Wanted<'a> {
 
 impl<'a> Wanted<'a> {
     fn of(plan: &'a Plan) -> Self {
-        let of_removals = plan.removed.keys();
         let types = plan.waiting.iter();
         Self {
             events: plan.events.iter().map(|id| id.0).collect(),
             buckets: plan.buckets.iter().map(|id| id.0).collect(),
-            removed: of_removals.map(|(connection, name)| (connection.0, name.as_str())).unzip(),
+            removed: samples::types_of(plan),
             waiting: types.map(|(connection, name)| (connection.0, name.as_str())).unzip(),
         }
     }
@@ -460,13 +445,7 @@ fn progress_of(row: &Row) -> Result<Progress> {
     Ok(Progress { partition: get(row, 0)?, fence: get(row, 1)?, applied: get(row, 2)? })
 }
 
-fn known_of(
-    plan: &Plan,
-    revisions: &[Row],
-    buckets: &[Row],
-    removed: &[Row],
-    waiting: &[Row],
-) -> Result<Known> {
+fn known_of(revisions: &[Row], buckets: &[Row], removed: &[Row], waiting: &[Row]) -> Result<Known> {
     let mut known = Known::default();
     for row in revisions {
         let current = Current {
@@ -477,36 +456,13 @@ fn known_of(
         };
         known.revisions.insert(EventId(get(row, 0)?), current);
     }
-    for row in buckets {
-        let bucket = bucket_of(row)?;
+    for row in buckets.iter().chain(removed) {
+        let bucket = samples::bucket_of(row)?;
         known.buckets.insert(bucket.event_id, bucket);
-    }
-    for row in removed {
-        let sample_type = (ConnectionId(get(row, 1)?), get(row, 3)?);
-        let samples: &[u8] = get(row, 9)?;
-        let ids = plan.removed.get(&sample_type);
-        if ids.is_some_and(|ids| ids.iter().any(|id| holds_sample(samples, id))) {
-            let bucket = bucket_of(row)?;
-            known.buckets.insert(bucket.event_id, bucket);
-        }
     }
     for row in waiting {
         let sample_type = (ConnectionId(get(row, 0)?), get(row, 1)?);
         known.waiting.insert(sample_type, decode_ids(get(row, 2)?)?);
     }
     Ok(known)
-}
-
-fn bucket_of(row: &Row) -> Result<Bucket> {
-    Ok(Bucket {
-        event_id: EventId(get(row, 0)?),
-        sample_type: (ConnectionId(get(row, 1)?), get(row, 3)?),
-        day: get(row, 2)?,
-        user: user_of(get(row, 4)?)?,
-        record_id: get(row, 5)?,
-        vendor: get(row, 6)?,
-        device_type: get(row, 7)?,
-        revision: get(row, 8)?,
-        samples: decode_samples(get(row, 9)?)?,
-    })
 }

@@ -102,7 +102,7 @@ pub async fn open(
     let listener = bind("bind ingress.address", config.ingress.address).await?;
     tracing::info!(address = %config.ingress.address, "the door is open");
     let (settings, sender) = (config.ingress.clone(), Arc::new(sender.clone()));
-    let drained = ingress::serve(settings, keys, sender, metrics.clone(), listener, stop).await;
+    let drained = ingress::serve(settings, keys, sender, metrics.clone(), listener, stop).await?;
     tracing::info!(cut_off = drained.cut_off, "the door is closed");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Seeded streams of canonical records: people, nights, corrections, deletions, re-sends, samples.
+//! Seeded streams of canonical records: people, nights, corrections, deletions, re-sends, samples of all kinds.
 //!
 //! The same seed gives the same stream, for ever: a failure is a number that can be written down.
 
@@ -8,9 +8,11 @@ use uuid::Uuid;
 
 use super::EPOCH_US;
 use crate::model::contract::Topic;
-use crate::model::event::{Content, Merge, NORMALISER, NormalisedRecord, Op, Origin, Reading};
-use crate::model::id::{ConnectionId, EventId, Source, User};
-use crate::model::time::Micros;
+use crate::model::event::{
+    Content, Merge, NORMALISER, NormalisedRecord, Op, Origin, Reading, flag,
+};
+use crate::model::id::{ConnectionId, EventId, Source, User, sample_id};
+use crate::model::time::{Day, Micros};
 
 /// A seeded source of numbers (splitmix64).
 #[derive(Clone, Debug)]
@@ -59,6 +61,7 @@ pub struct Mix {
 }
 
 const MINUTE: Micros = 60_000_000;
+const DAY: Micros = 1_440 * MINUTE;
 
 /// Makes a stream.
 #[derive(Clone, Debug)]
@@ -197,14 +200,37 @@ impl Generator {
     /// A push of samples, overlapping what was pushed; or a removal, of what came or of what comes.
     fn sampled(&mut self) -> NormalisedRecord {
         let user = self.dice.below(self.mix.users);
-        if self.dice.one_in(3) {
-            return self.removal(user);
+        match self.dice.below(4) {
+            0 => self.counted(user),
+            1 | 2 => self.slept(user),
+            _ if self.dice.one_in(3) => {
+                let count = self.samples.entry(user).or_default().len();
+                // One more than there are: a removal that comes before its sample.
+                let number = i64::try_from(self.dice.below(count + 1)).unwrap_or(0);
+                self.removal(user, "samples.heart_rate", sample_uuid(user, number))
+            }
+            _ => self.beats(user),
         }
-        let mut record = self.blank(user, "samples.heart_rate", "2026-03-29|app|watch");
+    }
+
+    /// What a phone pushes into this bucket.
+    fn pushed(&mut self, user: usize, record_type: &str, record_id: &str) -> NormalisedRecord {
+        let mut record = self.blank(user, record_type, record_id);
         record.vendor = "healthkit".to_owned();
         record.device_type = "apple".to_owned();
         record.via = "direct".to_owned();
         record.merge = Merge::Union;
+        record.content = Content {
+            offset_provenance: "unknown".to_owned(),
+            state: "final".to_owned(),
+            ..Content::default()
+        };
+        record
+    }
+
+    /// Samples with ids of the device's own.
+    fn beats(&mut self, user: usize) -> NormalisedRecord {
+        let mut record = self.pushed(user, "samples.heart_rate", "2026-03-29|app|watch");
         let mut readings: Vec<Reading> = Vec::new();
         for _ in 0..=self.dice.below(3) {
             let known = self.samples.entry(user).or_default();
@@ -221,39 +247,90 @@ impl Generator {
                 readings.push(chosen);
             }
         }
-        record.content = Content {
-            offset_provenance: "unknown".to_owned(),
-            state: "final".to_owned(),
-            readings,
-            ..Content::default()
-        };
+        record.content.readings = readings;
         record
     }
 
-    fn removal(&mut self, user: usize) -> NormalisedRecord {
-        let mut record = self.blank(user, "samples.heart_rate", "removal");
-        let offset = self.offset;
-        record.event_id = EventId::derive(
-            record.connection_id,
-            "samples.heart_rate",
-            &format!("removal-{offset}"),
-        );
-        record.vendor = "healthkit".to_owned();
-        record.device_type = "apple".to_owned();
-        record.via = "direct".to_owned();
-        record.merge = Merge::Removal;
-        record.op = Op::Delete;
-        let count = self.samples.entry(user).or_default().len();
-        // One more than there are: a removal that comes before its sample.
-        let number = i64::try_from(self.dice.below(count + 1)).unwrap_or(0);
-        record.content = Content {
-            offset_provenance: "unknown".to_owned(),
-            state: "final".to_owned(),
-            removed: vec![sample_uuid(user, number).to_string()],
-            ..Content::default()
-        };
+    /// Minutes that are sent again and again while their count grows, read in any order: their ids are derived.
+    fn counted(&mut self, user: usize) -> NormalisedRecord {
+        let mut record = self.pushed(user, "samples.steps", "2026-03-29|app|export");
+        let connection = record.connection_id.to_string();
+        let id = |minute: i64| sample_id(&connection, "steps", minute * MINUTE, "app|export");
+        if self.dice.one_in(8) {
+            let minute = i64::try_from(self.dice.below(4)).unwrap_or(0);
+            return self.removal(user, "samples.steps", id(minute));
+        }
+        record.received_at -= MINUTE * i64::try_from(self.dice.below(30)).unwrap_or(0);
+        for minute in 0..4 {
+            if self.dice.one_in(2) {
+                let count = u32::try_from(self.dice.below(3)).unwrap_or(0);
+                let (at, id) = (EPOCH_US + minute * MINUTE, Some(id(minute)));
+                let mut counted = reading("steps", "{count}", f64::from(count), at, id);
+                counted.end_at = Some(at + MINUTE);
+                counted.flags.push(flag::DERIVED_ID.to_owned());
+                record.content.readings.push(counted);
+            }
+        }
         record
     }
+
+    /// Some samples of three nights, of one UTC day; or the removal of one.
+    fn slept(&mut self, user: usize) -> NormalisedRecord {
+        let first = self.dice.below(SLEEPS);
+        let (id, start) = (sleep_id(user, first), sleep_start(first));
+        if self.dice.one_in(5) {
+            return self.removal(user, "samples.sleep_stage", id);
+        }
+        let day = Day::of_utc(start);
+        let mut record = self.pushed(user, "samples.sleep_stage", &format!("{day}|app|watch"));
+        record.received_at -= MINUTE * i64::try_from(self.dice.below(30)).unwrap_or(0);
+        record.content.start_offset_s =
+            self.dice.pick(&[None, Some(3600), Some(-7200)]).copied().flatten();
+        record.content.end_offset_s = record.content.start_offset_s;
+        for number in first..first + 6 {
+            let start = sleep_start(number);
+            if Day::of_utc(start) != day || number > first && self.dice.one_in(3) {
+                continue;
+            }
+            // What an own id says never changes; what a derived one says may.
+            let derived = number % 5 == 0;
+            let turn = if derived { self.dice.below(3) } else { 0 };
+            let stage = STAGES.iter().cycle().nth(number + turn).copied().unwrap_or("unknown");
+            let length = MINUTE * i64::try_from(10 + number * 7 % 60).unwrap_or(0);
+            let mut slept = reading("sleep_stage", "", 0.0, start, Some(sleep_id(user, number)));
+            slept.end_at = Some(start + length);
+            (slept.value, slept.unit, slept.symbol) = (None, None, Some(stage.to_owned()));
+            slept.flags.extend(derived.then(|| flag::DERIVED_ID.to_owned()));
+            record.content.readings.push(slept);
+        }
+        record
+    }
+
+    fn removal(&mut self, user: usize, record_type: &str, id: Uuid) -> NormalisedRecord {
+        let mut record = self.pushed(user, record_type, "removal");
+        let offset = self.offset;
+        record.event_id =
+            EventId::derive(record.connection_id, record_type, &format!("removal-{offset}"));
+        record.merge = Merge::Removal;
+        record.op = Op::Delete;
+        record.content.removed = vec![id.to_string()];
+        record
+    }
+}
+
+/// How many samples of sleep a person has.
+const SLEEPS: usize = 60;
+const STAGES: [&str; 6] = ["in_bed", "asleep_unspecified", "awake", "light", "deep", "rem"];
+
+/// Three nights from five in the afternoon on, twenty samples each, now overlapping, now with a pause.
+fn sleep_start(number: usize) -> Micros {
+    let (night, slot) = (number / 20, number % 20);
+    let minutes = night * 24 * 60 + 17 * 60 + slot * 40;
+    EPOCH_US.div_euclid(DAY) * DAY + MINUTE * i64::try_from(minutes).unwrap_or(0)
+}
+
+fn sleep_id(user: usize, number: usize) -> Uuid {
+    sample_uuid(user, 1_000 + i64::try_from(number).unwrap_or(0))
 }
 
 fn sample_uuid(user: usize, number: i64) -> Uuid {

@@ -1,14 +1,18 @@
 //! An independent checker: what must be in the topics and in Postgres, worked out again, naively, from the log.
 //!
 //! It shares [`crate::model`] with the pipeline and nothing else. It takes the whole of `normalised-records`, folds
-//! the records of each id one after the other with plain lists, and compares: each revision told once, with the
+//! the records of each id one after the other with plain lists (samples: [`samples`], nights: [`night`]), and compares: each revision told once, with the
 //! bytes that Postgres has, in the order of cause; each record explained. The simulator asks it after every run,
 //! and `audit` asks the same one about real topics and a real database.
+
+mod night;
+mod samples;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
+use samples::Samples;
 
 use crate::model::contract::{Topic, header};
 use crate::model::event::{BiometricEvent, Content, Merge, NormalisedRecord, Op};
@@ -383,79 +387,5 @@ impl Expected {
         }
         let number = usize::try_from(event.revision).unwrap_or(0);
         number.checked_sub(1).and_then(|at| self.told.get(at)).is_some_and(fits)
-    }
-}
-
-/// The samples of one type of one connection.
-#[derive(Debug, Default)]
-struct Samples {
-    /// Bucket, sample, and whether it is gone.
-    buckets: BTreeMap<EventId, (String, BTreeMap<String, bool>)>,
-    /// Removed before they came.
-    waiting: BTreeSet<String>,
-}
-
-impl Samples {
-    fn union(
-        &mut self,
-        cause: Cause,
-        record: &NormalisedRecord,
-        expected: &mut BTreeMap<EventId, Expected>,
-    ) {
-        let bucket = self.buckets.entry(record.event_id).or_default();
-        bucket.0 = record.record_id.clone();
-        let mut added = Vec::new();
-        for reading in &record.content.readings {
-            let Some(id) = reading.sample_id.clone() else { continue };
-            if bucket.1.contains_key(&id) {
-                continue;
-            }
-            let gone = self.waiting.remove(&id);
-            bucket.1.insert(id, gone);
-            if !gone {
-                added.push(reading.clone());
-            }
-        }
-        if added.is_empty() {
-            return;
-        }
-        let start_at = added.iter().map(|reading| reading.start_at).min();
-        let end_at = added.iter().map(|reading| reading.end_at.unwrap_or(reading.start_at)).max();
-        let content = Content { start_at, end_at, readings: added, ..record.content.clone() };
-        expected.entry(record.event_id).or_default().tell(cause, record, content);
-    }
-
-    fn remove(
-        &mut self,
-        cause: Cause,
-        record: &NormalisedRecord,
-        expected: &mut BTreeMap<EventId, Expected>,
-    ) {
-        let mut gone: BTreeMap<EventId, BTreeSet<String>> = BTreeMap::new();
-        for id in record.content.removed.iter().map(|id| id.to_ascii_lowercase()) {
-            let holders = self.buckets.iter_mut().filter(|(_, bucket)| bucket.1.contains_key(&id));
-            // The newest day first: natural keys begin with it.
-            match holders.max_by(|one, other| (&one.1.0, one.0).cmp(&(&other.1.0, other.0))) {
-                Some((event_id, bucket)) => {
-                    if bucket.1.insert(id.clone(), true) == Some(false) {
-                        gone.entry(*event_id).or_default().insert(id);
-                    }
-                }
-                None => {
-                    self.waiting.insert(id);
-                }
-            }
-        }
-        for (event_id, ids) in gone {
-            let content = Content {
-                offset_provenance: "unknown".to_owned(),
-                state: "final".to_owned(),
-                removed: ids.into_iter().collect(),
-                ..Content::default()
-            };
-            // The bucket goes on, without them.
-            let record = NormalisedRecord { op: Op::Upsert, ..record.clone() };
-            expected.entry(event_id).or_default().tell(cause, &record, content);
-        }
     }
 }

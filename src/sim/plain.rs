@@ -92,7 +92,7 @@ impl Processor for Plain {
             let at_us = record.version.unwrap_or(record.received_at);
             let place = Place { at_us, source: record.source, normaliser: record.normaliser };
             let said = serde_json::to_vec(&(record.op, &record.content)).unwrap_or_default();
-            let hash = ContentHash::of(&[&said]);
+            let hash = ContentHash::of(&said);
             let verdict = match known.get(&id).copied() {
                 Some(now) if now.hash == hash => {
                     if place > now.place {

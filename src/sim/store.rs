@@ -18,8 +18,8 @@ use crate::model::event::Op;
 use crate::model::id::{EventId, Source};
 use crate::model::outbox;
 use crate::model::state::{
-    Bucket, Current, Decision, Held, Hole, Hydration, HydrationKey, Known, Notes, Outcome, Plan,
-    RawVerdict, Revision, SampleType, Shown, VendorUser,
+    AROUND_DAYS, Bucket, Current, Decision, Held, Hole, Hydration, HydrationKey, Known, Notes,
+    Outcome, Plan, RawVerdict, Revision, SampleType, Shown, VendorUser,
 };
 use crate::model::time::Micros;
 use crate::stream::planted::Bug;
@@ -247,10 +247,20 @@ impl Tables {
         };
         let revisions: HashMap<EventId, Current> =
             plan.events.iter().filter_map(|id| Some((*id, current(self.latest(*id)?)))).collect();
-        let asked = |bucket: &&Bucket| {
+        let holds = |bucket: &Bucket| {
             let removed = plan.removed.get(&bucket.sample_type);
+            removed.is_some_and(|ids| ids.iter().any(|id| bucket.samples.get(id).is_some()))
+        };
+        let holders: Vec<&Bucket> = self.buckets.values().filter(|one| holds(one)).collect();
+        let near = |bucket: &Bucket, holder: &Bucket| {
+            holder.sample_type.0 == bucket.sample_type.0
+                && holder.day.abs_diff(bucket.day) <= AROUND_DAYS.unsigned_abs()
+        };
+        let asked = |bucket: &&Bucket| {
             plan.buckets.contains(&bucket.event_id)
-                || removed.is_some_and(|ids| ids.iter().any(|id| bucket.samples.contains_key(id)))
+                || holds(bucket)
+                || plan.around.contains(&bucket.sample_type)
+                    && holders.iter().any(|holder| near(bucket, holder))
         };
         let buckets = self.buckets.values().filter(asked);
         let waiting = plan.waiting.iter().filter_map(|sample_type| {

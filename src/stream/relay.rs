@@ -489,6 +489,7 @@ impl Counts {
         }
         count("held", made.notes.held.len());
         count("to_fetch", made.notes.hydrations.len());
+        count("left_out", made.notes.left_out);
         for row in &made.notes.verdicts {
             count(row.verdict, 1);
         }

@@ -87,7 +87,6 @@ macro_rules! table {
                 let maker = Maker { registry: &registry, vendors };
                 let mut rows = TABLE.iter();
                 $(
-                    #[expect(clippy::expect_used, reason = "as many rows as fields, in one order")]
                     let $field = <$type as Made>::made(
                         &maker,
                         rows.next().expect("invariant: a row for each field"),
@@ -106,7 +105,7 @@ table! {
     failures: Family<IntCounter, 2> = "webhook_events_failed_total" [STAGE ERROR_TYPE] "events" NONE true
         "Webhook events that failed: requests refused at the door, records dead-lettered by normalise or decide"
     request_seconds: Family<Histogram, 1> = "webhook_process_duration_seconds" [VENDOR] "seconds" LATENCIES true
-        "From the end of a request's head to its answer"
+        "From the first byte of a request to its answer"
     permits_in_use: IntGauge = "active_webhook_tasks" [] "requests" NONE true
         "Requests that hold a permit: being verified and written"
     permit_wait_seconds: Histogram = "semaphore_wait_seconds" [] "seconds" LATENCIES true
@@ -119,6 +118,10 @@ table! {
         "Open connections"
     body_bytes: IntGauge = "bridge_body_bytes" [] "bytes" NONE false
         "Bytes of bodies in flight"
+    handshakes: IntGauge = "bridge_handshakes" [] "handshakes" NONE false
+        "TLS handshakes under way"
+    certificate_ends_seconds: IntGauge = "bridge_certificate_ends_seconds" [] "seconds" NONE false
+        "When the certificate in force ends, since the epoch; 0 where the door speaks plain HTTP"
     // ── what becomes of records ────────────────────────────────────────────────────────────────
     received: Family<IntCounter, 1> = "bridge_records_received_total" [VENDOR] "records" NONE false
         "Raw records that normalise has read"

@@ -81,7 +81,7 @@ pub const METRIC: Label = Label { name: "metric", values: Closed::Counted };
 pub const STATUS: Label = label(
     "status",
     &[
-        "200", "204", "400", "401", "404", "405", "408", "413", "415", "429", "431", "503",
+        "200", "204", "400", "401", "403", "404", "405", "408", "413", "415", "429", "431", "503",
         "closed", "other",
     ],
 );
@@ -102,6 +102,7 @@ pub const VERDICT: Label = label(
         "waiting",
         "dead_lettered",
         "ignored",
+        "left_out",
     ],
 );
 /// An output topic of decide.
@@ -140,7 +141,8 @@ pub const TYPE: Label = label(
 /// How much a trigger asks for.
 pub const SEVERITY: Label = label("severity", &["CRITICAL", "HIGH", "MEDIUM", "LOW"]);
 /// What this process needs.
-pub const DEPENDENCY: Label = label("dependency", &["kafka", "postgres", "redis", "workers"]);
+pub const DEPENDENCY: Label =
+    label("dependency", &["kafka", "postgres", "redis", "workers", "certificate"]);
 /// What is behind a circuit breaker.
 pub const BROKEN: Label = label("dependency", &["redis"]);
 /// What goes to a collector.

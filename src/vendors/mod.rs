@@ -9,7 +9,10 @@
 //!
 //! The laws in `tests/it/vendor_laws.rs` then hold your vendor to what every vendor must keep.
 
+use std::fmt;
+
 use bytes::Bytes;
+use wire::hmac::Key;
 
 use crate::error::{Kind, Reject};
 use crate::model::connection::Change;
@@ -34,17 +37,31 @@ pub fn find(name: &str) -> Option<&'static dyn Vendor> {
     ALL.iter().copied().find(|vendor| vendor.name() == name)
 }
 
+/// The headers of a request, whoever holds them: the door's are not copied to be looked at.
+pub trait Named: fmt::Debug + Sync {
+    /// The first two values under this name, which is in lower case.
+    fn first_two(&self, name: &str) -> [Option<&[u8]>; 2];
+}
+
+/// Names in lower case, values as they came; what fixtures and tests have.
+impl Named for Vec<(String, Vec<u8>)> {
+    fn first_two(&self, name: &str) -> [Option<&[u8]>; 2] {
+        let mut found = self.iter().filter(|(known, _)| known == name);
+        [(); 2].map(|()| found.next().map(|(_, value)| value.as_slice()))
+    }
+}
+
 /// The names of all of them, in their order.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     ALL.iter().map(|vendor| vendor.name()).collect()
 }
 
-/// A request as it stands at the door: headers in lower case, the body's exact bytes.
+/// A request as it stands at the door: its headers, and the body's exact bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Header names (lower case) and values; a name may come twice.
-    pub headers: &'a [(String, Vec<u8>)],
+    /// Headers by name; a name may come twice.
+    pub headers: &'a dyn Named,
     /// The body, as it was received.
     pub body: &'a [u8],
 }
@@ -55,9 +72,8 @@ impl<'a> Request<'a> {
     /// # Errors
     /// [`Kind::SignatureInvalid`] where it is missing, twice, or not text: a signature's headers are never guessed.
     pub fn one(&self, name: &str) -> Result<&'a str, Kind> {
-        let mut found = self.headers.iter().filter(|(known, _)| known == name);
-        match (found.next(), found.next()) {
-            (Some((_, value)), None) => std::str::from_utf8(value)
+        match self.headers.first_two(name) {
+            [Some(value), None] => std::str::from_utf8(value)
                 .ok()
                 .filter(|text| text.is_ascii())
                 .ok_or(Kind::SignatureInvalid),
@@ -68,15 +84,15 @@ impl<'a> Request<'a> {
     /// Whether a header of this name is there.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.headers.iter().any(|(known, _)| known == name)
+        self.headers.first_two(name).first().is_some_and(Option::is_some)
     }
 }
 
 /// A vendor's live secrets: one, or two while one is being changed for the other.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Secrets<'a> {
-    /// The keys that verify requests.
-    pub signing: Vec<&'a [u8]>,
+    /// The keys that verify requests, prepared.
+    pub signing: &'a [Key],
     /// The token of a handshake (Oura's `verification_token`).
     pub handshake: Option<&'a [u8]>,
 }
@@ -182,6 +198,13 @@ pub trait Vendor: Sync {
     /// The status of success, as the vendor wants it.
     fn accepted(&self) -> u16 {
         200
+    }
+
+    /// The status of a request that comes too often, where a rate is configured: one after which it is sent again.
+    /// Vendors differ in what they do upon a 4xx (some drop the delivery, some count it against the subscription),
+    /// and all of them repeat a 503.
+    fn limited(&self) -> u16 {
+        503
     }
 
     /// How far a signature's time may lie from now, µs, either way; longer than the vendor's retry horizon.

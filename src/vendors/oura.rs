@@ -7,11 +7,11 @@
 //! ends for good with an answer of 410.
 
 use crate::error::{Kind, Reject};
-use crate::model::event::{Content, Merge, Op};
 use crate::model::time::Micros;
 use crate::vendors::wire::hmac::hex_over;
 use crate::vendors::wire::json::{self, At};
-use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, VendorRecord, Verified, What};
+use crate::vendors::wire::thin;
+use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, Verified, What};
 
 /// The vendor, as [`crate::vendors::ALL`] lists it.
 pub(super) static VENDOR: Oura = Oura;
@@ -155,28 +155,7 @@ fn what(notification: &At<'_>) -> Result<What, Reject> {
         return Ok(What::Ignored("unknown type"));
     };
     let record_id = document(notification)?.to_owned();
-    Ok(if event == "delete" {
-        What::Gone(Box::new(tombstone(record_type, record_id)))
-    } else {
-        What::Fetch { record_type, record_id }
-    })
-}
-
-fn tombstone(record_type: &str, record_id: String) -> VendorRecord {
-    VendorRecord {
-        device_type: VENDOR.name().to_owned(),
-        via: "direct",
-        record_type: record_type.to_owned(),
-        record_id,
-        merge: Merge::Replace,
-        op: Op::Delete,
-        version: None,
-        content: Content {
-            state: "final".to_owned(),
-            offset_provenance: "unknown".to_owned(),
-            ..Content::default()
-        },
-    }
+    Ok(thin::change(VENDOR.name(), record_type, record_id, event == "delete"))
 }
 
 #[cfg(test)]
@@ -185,6 +164,7 @@ mod tests {
 
     use super::*;
     use crate::model::record::Headers;
+    use crate::vendors::wire::hmac::Key;
 
     const KEY: &[u8] = b"not-a-secret-test-key";
     const BODY: &[u8] = b"{\"event_type\":\"update\",\"data_type\":\"sleep\",\
@@ -198,7 +178,8 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
             .collect();
-        let secrets = Secrets { signing: keys.to_vec(), handshake: None };
+        let keys: Vec<Key> = keys.iter().copied().map(Key::new).collect();
+        let secrets = Secrets { signing: &keys, handshake: None };
         let request = Request { headers: &headers, body: BODY };
         VENDOR.verify(&request, &secrets, now_us).map(|_| ())
     }
@@ -266,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_challenge_is_echoed_to_who_knows_the_token() {
-        let secrets = Secrets { signing: vec![KEY], handshake: Some(b"not-a-secret-token") };
+        let secrets = Secrets { signing: &[Key::new(KEY)], handshake: Some(b"not-a-secret-token") };
         let ask = |query: &[(&str, &str)], secrets: &Secrets<'_>| {
             let query: Vec<_> =
                 query.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
@@ -304,7 +285,7 @@ mod tests {
         let record_id = "7d1c0a52-5b1e-4f0e-9a60-2f6d1d5a9b11".to_owned();
         assert_eq!(update.what, What::Fetch { record_type: "sleep", record_id: record_id.clone() });
         let gone = item(&notification("event_type", r#""delete""#)).expect("an item");
-        assert_eq!(gone.what, What::Gone(Box::new(tombstone("sleep", record_id))));
+        assert_eq!(gone.what, thin::change("oura", "sleep", record_id, true));
         for (field, value) in [("data_type", r#""heartrate""#), ("event_type", r#""expired""#)] {
             let item = item(&notification(field, value)).expect("an item");
             assert_eq!(item.what, What::Ignored("unknown type"), "{field}");

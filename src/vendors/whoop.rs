@@ -9,11 +9,11 @@
 use uuid::Uuid;
 
 use crate::error::{Kind, Reject};
-use crate::model::event::{Content, Merge, Op};
 use crate::model::time::Micros;
 use crate::vendors::wire::hmac::base64_over;
 use crate::vendors::wire::json::{self, At, Json};
-use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, VendorRecord, Verified, What};
+use crate::vendors::wire::thin;
+use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, Verified, What};
 
 /// The vendor, as [`crate::vendors::ALL`] lists it.
 pub(super) static VENDOR: Whoop = Whoop;
@@ -105,28 +105,7 @@ fn what(notification: &At<'_>) -> Result<What, Reject> {
         "recovery" => format!("recovery:{uuid}"),
         _ => uuid.to_string(),
     };
-    Ok(if gone {
-        What::Gone(Box::new(tombstone(record_type, record_id)))
-    } else {
-        What::Fetch { record_type, record_id }
-    })
-}
-
-fn tombstone(record_type: &str, record_id: String) -> VendorRecord {
-    VendorRecord {
-        device_type: VENDOR.name().to_owned(),
-        via: "direct",
-        record_type: record_type.to_owned(),
-        record_id,
-        merge: Merge::Replace,
-        op: Op::Delete,
-        version: None,
-        content: Content {
-            state: "final".to_owned(),
-            offset_provenance: "unknown".to_owned(),
-            ..Content::default()
-        },
-    }
+    Ok(thin::change(VENDOR.name(), record_type, record_id, gone))
 }
 
 #[cfg(test)]
@@ -135,6 +114,7 @@ mod tests {
 
     use super::*;
     use crate::model::record::Headers;
+    use crate::vendors::wire::hmac::Key;
 
     const KEY: &[u8] = b"not-a-secret-test-key";
     const BODY: &[u8] = b"{\"user_id\":481516,\"id\":\"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77\",\
@@ -148,7 +128,8 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
             .collect();
-        let secrets = Secrets { signing: vec![b"the-next", KEY], handshake: None };
+        let keys = [b"the-next", KEY].map(Key::new);
+        let secrets = Secrets { signing: &keys, handshake: None };
         let request = Request { headers: &headers, body: BODY };
         VENDOR.verify(&request, &secrets, now_us).map(|_| ())
     }
@@ -214,10 +195,10 @@ mod tests {
         let what = What::Fetch { record_type: "recovery", record_id: record_id.clone() };
         assert_eq!(update.what, what);
         let gone = item(&notification("type", r#""recovery.deleted""#)).expect("an item");
-        assert_eq!(gone.what, What::Gone(Box::new(tombstone("recovery", record_id))));
+        assert_eq!(gone.what, thin::change("whoop", "recovery", record_id, true));
         let sleep = item(&notification("type", r#""sleep.deleted""#)).expect("an item");
         let sleep_id = "0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77".to_owned();
-        assert_eq!(sleep.what, What::Gone(Box::new(tombstone("sleep", sleep_id.clone()))));
+        assert_eq!(sleep.what, thin::change("whoop", "sleep", sleep_id.clone(), true));
         let workout = item(&notification("type", r#""workout.updated""#)).expect("an item");
         let what = What::Fetch { record_type: "workout", record_id: sleep_id };
         assert_eq!(workout.what, what);

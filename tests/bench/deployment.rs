@@ -57,12 +57,26 @@ impl Stack {
         let done = Command::new(script).arg("up").stdout(Stdio::null()).status();
         assert!(done.expect("the stack's script runs").success(), "the stack is up");
         let own = std::env::current_exe().expect("a path");
-        Self {
+        let this = Self {
             kafka: set_or("BRIDGE_KAFKA", "127.0.0.1:9092"),
             registry: set_or("BRIDGE_REGISTRY", "http://127.0.0.1:8081/apis/ccompat/v7"),
             postgres: set_or("BRIDGE_POSTGRES", "127.0.0.1:5432"),
             redis: set_or("BRIDGE_REDIS", "127.0.0.1:6379"),
             binaries: own.parent().expect("a directory").to_owned(),
+        };
+        this.sweep();
+        this
+    }
+
+    /// Takes away what runs left that did not come to their end.
+    fn sweep(&self) {
+        let dead = |name: &str| {
+            let pid = name.strip_prefix(DATABASES).and_then(|rest| rest.split('_').next());
+            pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+        };
+        topics::delete(&self.kafka, dead);
+        for name in self.psql("select datname from pg_database").lines().filter(|name| dead(name)) {
+            self.psql(&format!("drop database if exists {name} with (force)"));
         }
     }
 
@@ -74,13 +88,14 @@ impl Stack {
         &self.kafka
     }
 
-    fn psql(&self, statement: &str) {
+    fn psql(&self, statement: &str) -> String {
         let (host, port) = self.postgres.split_once(':').expect("host:port");
         let done = Command::new("psql")
-            .args(["-h", host, "-p", port, "-U", "bridge", "-d", "bridge", "-qc", statement])
-            .stdout(Stdio::null())
-            .status();
-        assert!(done.expect("psql runs").success(), "{statement}");
+            .args(["-h", host, "-p", port, "-U", "bridge", "-d", "bridge", "-Atqc", statement])
+            .output()
+            .expect("psql runs");
+        assert!(done.status.success(), "{statement}");
+        String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
     /// Empties the cache of runs before.
@@ -194,7 +209,7 @@ impl Drop for Deployment {
             eprintln!("what {} left is the evidence; logs: {}", self.name, self.logs.display());
             return;
         }
-        topics::delete(&self.config.kafka);
+        topics::delete(&self.stack.kafka, |name| name.starts_with(&format!("{}.", self.name)));
         self.stack.psql(&format!("drop database if exists {} with (force)", self.name));
         if std::fs::remove_dir_all(&self.logs).is_err() {
             eprintln!("logs are left in {}", self.logs.display());

@@ -1,11 +1,15 @@
 //! The pipeline: through a backlog of what is new, through the same again as what was sent twice, from receipt to what a
 //! reader sees, and a phone's years of samples.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use biometric_bridge::config::Config;
 use biometric_bridge::model::contract::{Topic, header};
 use biometric_bridge::model::record::Headers;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
 
 use crate::Scale;
 use crate::bodies;
@@ -177,52 +181,25 @@ pub(crate) fn visible(stack: &Stack, scale: &Scale, report: &mut Report) {
         let (outcome, cpu) = measured(&load, &meter);
         assert_eq!(outcome.failed, 0, "each is answered 2xx or 503");
         wait("what was accepted is visible", || reader.seen.count() >= seen + outcome.ever);
-        let mut receipts = histogram();
-        let mut moments = histogram();
-        for (event, at) in reader.take() {
-            let number: u64 = event
-                .record_id
-                .rsplit('-')
-                .next()
-                .and_then(|number| number.parse().ok())
-                .expect("a night of ours");
+        let (receipts, moments) = since(&reader, &|number| {
             let due = (number - first) as f64 / scale.rate;
-            if due >= lead_in.as_secs_f64() {
-                receipts.saturating_record(u64::try_from(at - event.received_at).unwrap_or(0));
-                moments
-                    .saturating_record(u64::try_from(at - began - (due * 1e6) as i64).unwrap_or(0));
-            }
-        }
+            (due >= lead_in.as_secs_f64()).then_some(began + (due * 1e6) as i64)
+        });
         first += most;
         if round == 0 {
             continue;
         }
-        for (name, share, bound) in [
-            ("p50", 0.5, Bound::AtMost(15.0, 10.0)),
-            ("p95", 0.95, Bound::Beside),
-            ("p99", 0.99, Bound::AtMost(60.0, 40.0)),
-        ] {
-            report.add(
-                NAME,
-                &format!("receipt → visible, {name}"),
-                "ms",
-                bound,
-                ms(&receipts, share),
-            );
-            report.add(
-                NAME,
-                &format!("the request's moment → visible, {name}"),
-                "ms",
-                Bound::Beside,
-                ms(&moments, share),
-            );
-            report.add(
-                NAME,
-                &format!("the request's moment → its answer, {name}"),
-                "ms",
-                Bound::Beside,
-                ms(&outcome.latencies, share),
-            );
+        let (p50, p99) = (Bound::AtMost(15.0, 10.0), Bound::AtMost(60.0, 40.0));
+        for (name, share, bound) in
+            [("p50", 0.5, p50), ("p95", 0.95, Bound::Beside), ("p99", 0.99, p99)]
+        {
+            for (what, bound, latencies) in [
+                ("receipt → visible", bound, &receipts),
+                ("the request's moment → visible", Bound::Beside, &moments),
+                ("the request's moment → its answer", Bound::Beside, &outcome.latencies),
+            ] {
+                report.add(NAME, &format!("{what}, {name}"), "ms", bound, ms(latencies, share));
+            }
         }
         report.add(NAME, "answered 503", "", Bound::Beside, outcome.refused as f64);
         report.add_cpu(NAME, "one event", &cpu, outcome.accepted as f64, &[]);
@@ -232,37 +209,62 @@ pub(crate) fn visible(stack: &Stack, scale: &Scale, report: &mut Report) {
         scale.rate,
         window.as_secs_f64()
     ));
-    for (name, process) in [("ingress", &ingress), ("pipeline", &pipeline)] {
-        report.add(
-            NAME,
-            &format!("peak RSS of {name}"),
-            "MiB",
-            RSS,
-            meter::memory(process.pid()).peak,
-        );
+    report.add_peaks(NAME, RSS, &[("ingress", &ingress), ("pipeline", &pipeline)]);
+}
+
+/// How long the events that a reader has kept took, from their receipt and from the moments of their requests, µs; of
+/// those whose night's number has a moment.
+fn since(reader: &Reader, moment: &dyn Fn(u64) -> Option<i64>) -> (Histogram<u64>, Histogram<u64>) {
+    let (mut receipts, mut moments) = (histogram(), histogram());
+    for (event, at) in reader.take() {
+        let number = event.record_id.rsplit('-').next().and_then(|number| number.parse().ok());
+        if let Some(moment) = moment(number.expect("a night of ours")) {
+            receipts.saturating_record(u64::try_from(at - event.received_at).unwrap_or(0));
+            moments.saturating_record(u64::try_from(at - moment).unwrap_or(0));
+        }
     }
+    (receipts, moments)
+}
+
+/// Waits until all that was accepted is normalised, and all of that decided.
+pub(crate) fn drained(config: &Config) {
+    let (kafka, pipeline) = (&config.kafka, &config.pipeline);
+    for (group, topic) in [
+        (&pipeline.normalise_group, Topic::RawWebhooks),
+        (&pipeline.decide_group, Topic::NormalisedRecords),
+    ] {
+        let progress = Progress::of(kafka, group, topic);
+        let end = progress.end();
+        wait("all that was accepted is decided", || progress.committed() >= end);
+    }
+}
+
+/// Pushes of one phone, each of the time before the last.
+const PUSHES_EACH: u64 = 10;
+
+/// What so many phones have kept, as it goes over the wire.
+fn pushes(scale: &Scale, phones: u64) -> Vec<Bytes> {
+    let now = now_us();
+    let push = |number: u64| {
+        let back = i64::try_from(number / phones * scale.samples * 30_000_000).expect("some days");
+        let person = bodies::person(number % phones);
+        on_the_wire(&bodies::push(&person, number, scale.samples, now - back))
+    };
+    (0..scale.pushes).map(push).collect()
 }
 
 /// Phones send what they have kept: through the door, to the last event that a reader sees.
 pub(crate) fn healthkit(stack: &Stack, scale: &Scale, report: &mut Report) {
     const NAME: &str = "healthkit";
-    /// Pushes of one phone, each of the time before the last.
-    const EACH: u64 = 10;
-    let now = now_us();
-    let phones = scale.pushes.div_ceil(EACH);
-    let push = |number: u64| {
-        let back = i64::try_from(number / phones * scale.samples * 30_000_000).expect("some days");
-        on_the_wire(&bodies::push(
-            &bodies::person(number % phones),
-            number,
-            scale.samples,
-            now - back,
-        ))
-    };
-    let requests: Vec<_> = (0..scale.pushes).map(push).collect();
+    let phones = scale.pushes.div_ceil(PUSHES_EACH);
+    let requests = pushes(scale, phones);
     let samples = (scale.pushes * scale.samples) as f64;
-    let bytes = requests.iter().map(bytes::Bytes::len).sum::<usize>() as f64 / samples;
-    report.note(format!("healthkit: {} pushes of {} samples ({bytes:.0} bytes each) by {phones} phones over 8 connections, through the door; from the first request to the last event", scale.pushes, scale.samples));
+    let bytes = requests.iter().map(Bytes::len).sum::<usize>() as f64 / samples;
+    report.note(format!(
+        "healthkit: {} pushes of {} samples ({bytes:.0} bytes each) by {phones} phones over 8 connections, through the \
+         door; from the first request to the last event",
+        scale.pushes, scale.samples
+    ));
     for round in 0..scale.rounds {
         let deployment = Deployment::new(stack, &format!("{NAME}{round}"));
         deployment.connect(phones);
@@ -272,10 +274,6 @@ pub(crate) fn healthkit(stack: &Stack, scale: &Scale, report: &mut Report) {
         ingress.ready();
         pipeline.ready();
         let reader = Reader::start(&config.kafka, true);
-        let read =
-            Progress::of(&config.kafka, &config.pipeline.normalise_group, Topic::RawWebhooks);
-        let decided =
-            Progress::of(&config.kafka, &config.pipeline.decide_group, Topic::NormalisedRecords);
         let meter = stack.meter().with(&[("ingress", ingress.pid()), ("pipeline", pipeline.pid())]);
         let load = Load {
             address: &ingress.door,
@@ -289,38 +287,18 @@ pub(crate) fn healthkit(stack: &Stack, scale: &Scale, report: &mut Report) {
         let (before, began) = (meter.read(), now_us());
         let outcome = load.run(|| {}, || {});
         assert_eq!(outcome.accepted, scale.pushes, "each push is accepted");
-        let raw = read.end();
-        wait("every push is normalised", || read.committed() >= raw);
-        let all = decided.end();
-        wait("every bucket is decided", || decided.committed() >= all);
+        drained(config);
         let cpu = spent(&before, &meter.read());
         std::thread::sleep(LOOK * 4);
-        let last = reader.seen.last_us.load(std::sync::atomic::Ordering::Acquire);
+        let last = reader.seen.last_us.load(Ordering::Acquire);
         let told: usize = reader.take().iter().map(|(event, _)| event.content.readings.len()).sum();
         assert_eq!(told as f64, samples, "each sample is told once");
-        report.add(
-            NAME,
-            "samples, end to end",
-            "/s",
-            Bound::AtLeast(50_000.0, 200_000.0),
-            samples * 1e6 / (last - began) as f64,
-        );
-        report.add(
-            NAME,
-            "samples, to the door's acknowledgement",
-            "/s",
-            Bound::Beside,
-            samples / outcome.seconds,
-        );
+        let rate = samples * 1e6 / (last - began) as f64;
+        let bound = Bound::AtLeast(50_000.0, 200_000.0);
+        report.add(NAME, "samples, end to end", "/s", bound, rate);
+        let rate = samples / outcome.seconds;
+        report.add(NAME, "samples, to the door's acknowledgement", "/s", Bound::Beside, rate);
         report.add_cpu(NAME, "one sample", &cpu, samples, &[]);
-        for (name, process) in [("ingress", &ingress), ("pipeline", &pipeline)] {
-            report.add(
-                NAME,
-                &format!("peak RSS of {name}"),
-                "MiB",
-                Bound::Beside,
-                meter::memory(process.pid()).peak,
-            );
-        }
+        report.add_peaks(NAME, Bound::Beside, &[("ingress", &ingress), ("pipeline", &pipeline)]);
     }
 }

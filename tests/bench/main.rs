@@ -122,6 +122,9 @@ struct Arguments {
     /// Where the JSON is kept.
     #[arg(long, default_value = ".local/bench")]
     out: PathBuf,
+    /// The JSON of an earlier run: each median is shown against it.
+    #[arg(long, value_name = "FILE")]
+    before: Option<PathBuf>,
     /// Samples a role under load with perf, and draws a flame graph, instead of measuring.
     #[arg(long, value_parser = ["pipeline", "ingress"])]
     profile: Option<String>,
@@ -177,7 +180,13 @@ fn main() {
         return;
     }
     let profile = stack.binaries.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut report = Report::new(kind, profile);
+    let names: Vec<String> =
+        arguments.only.iter().map(|one| format!("{one:?}").to_lowercase()).collect();
+    let part = (!names.is_empty()).then(|| names.join("-"));
+    let mut report = Report::new(kind, profile, part);
+    if let Some(kept) = &arguments.before {
+        report = report.beside(kept);
+    }
     let begun = Stopwatch::start();
     let wanted =
         |scenario: &&Scenario| arguments.only.is_empty() || arguments.only.contains(scenario);

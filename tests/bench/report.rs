@@ -1,11 +1,13 @@
 //! Figures: one value a round, their median and spread, what they must be, and how that is printed and kept.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::deployment::Process;
 use crate::meter::{self, Cpu};
 
 /// What a figure must be, and what it should be.
@@ -18,6 +20,9 @@ pub(crate) enum Bound {
     /// Seen beside the others, without a bound.
     Beside,
 }
+
+/// The load average from which a machine is not quiet before a run begins.
+const BUSY: f64 = 1.0;
 
 /// One measure.
 struct Row {
@@ -51,21 +56,6 @@ impl Row {
         }
     }
 
-    /// The cells of its line; of one without a bound those of bounds are left out.
-    fn cells(&self, bound: bool) -> Vec<String> {
-        let (least, most) = self.spread();
-        let mut cells = vec![
-            format!("{}: {}", self.scenario, self.measure),
-            format!("{} {}", shown(self.median()), self.unit).trim().to_owned(),
-            format!("{} … {}", shown(least), shown(most)),
-        ];
-        if bound {
-            let (must, goal) = self.bounds();
-            cells.extend([must, goal, self.verdict().to_owned()]);
-        }
-        cells
-    }
-
     /// What it must be and should be, as text.
     fn bounds(&self) -> (String, String) {
         match self.bound {
@@ -93,11 +83,18 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 }
 
 /// A table that is read in a terminal and in Markdown.
-fn table(rows: impl Iterator<Item = Vec<String>>, bound: bool) -> String {
-    let header = ["measure", "median", "min … max", "must", "goal", "verdict"];
-    let header: Vec<String> =
-        header.iter().take(if bound { 6 } else { 3 }).map(|name| (*name).to_owned()).collect();
-    let mut lines = vec![header];
+fn table(rows: impl Iterator<Item = Vec<String>>, bound: bool, against: bool) -> String {
+    let header = [
+        ("measure", true),
+        ("median", true),
+        ("min … max", true),
+        ("to before", against),
+        ("must", bound),
+        ("goal", bound),
+        ("verdict", bound),
+    ];
+    let header = header.into_iter().filter(|(_, is)| *is).map(|(name, _)| name.to_owned());
+    let mut lines = vec![header.collect::<Vec<String>>()];
     lines.extend(rows);
     let wide = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..lines[0].len()).map(wide).collect();
@@ -138,12 +135,36 @@ pub(crate) struct Report {
     kind: &'static str,
     profile: String,
     load_before: String,
+    /// Which scenarios, where not all.
+    part: Option<String>,
+    /// An earlier run's medians by scenario and measure.
+    before: HashMap<(String, String), f64>,
 }
 
 impl Report {
-    /// A report of a run of this kind (`full`, `quick`, `smoke`) of binaries of this profile.
-    pub(crate) fn new(kind: &'static str, profile: String) -> Self {
-        Self { rows: Vec::new(), notes: Vec::new(), kind, profile, load_before: meter::load() }
+    /// A report of a run of this kind (`full`, `quick`, `smoke`) of binaries of this profile; of these scenarios, where
+    /// it is not all.
+    pub(crate) fn new(kind: &'static str, profile: String, part: Option<String>) -> Self {
+        let load_before = meter::load();
+        let busy = load_before.split(' ').next().and_then(|load| load.parse().ok());
+        let mut notes = Vec::new();
+        if busy.is_some_and(|load: f64| load > BUSY) {
+            notes.push("others were using this machine: trust ratios at most".to_owned());
+        }
+        let (rows, before) = (Vec::new(), HashMap::new());
+        Self { rows, notes, kind, profile, load_before, part, before }
+    }
+
+    /// This, beside the figures that an earlier run has kept.
+    pub(crate) fn beside(mut self, kept: &Path) -> Self {
+        let text = fs::read_to_string(kept).expect("a file that a run has kept");
+        let kept: Value = serde_json::from_str(&text).expect("JSON");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        for row in kept["rows"].as_array().into_iter().flatten() {
+            let name = (text(&row["scenario"]), text(&row["measure"]));
+            self.before.extend(row["median"].as_f64().map(|median| (name, median)));
+        }
+        self
     }
 
     /// A value of one more round.
@@ -180,6 +201,19 @@ impl Report {
         }
     }
 
+    /// The most memory that these processes ever had.
+    pub(crate) fn add_peaks(
+        &mut self,
+        scenario: &'static str,
+        bound: Bound,
+        processes: &[(&str, &Process)],
+    ) {
+        for (name, process) in processes {
+            let peak = meter::memory(process.pid()).peak;
+            self.add(scenario, &format!("peak RSS of {name}"), "MiB", bound, peak);
+        }
+    }
+
     /// Something that a reader of the figures must know; once.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         let note = note.into();
@@ -205,6 +239,26 @@ impl Report {
             .filter(empty)
             .map(|row| format!("{}: {}", row.scenario, row.measure))
             .collect()
+    }
+
+    /// The cells of a row's line; where there are no bounds and no earlier run, those are left out.
+    fn cells(&self, row: &Row) -> Vec<String> {
+        let (least, most) = row.spread();
+        let mut cells = vec![
+            format!("{}: {}", row.scenario, row.measure),
+            format!("{} {}", shown(row.median()), row.unit).trim().to_owned(),
+            format!("{} … {}", shown(least), shown(most)),
+        ];
+        if !self.before.is_empty() {
+            let name = (row.scenario.to_owned(), row.measure.clone());
+            let ratio = self.before.get(&name).map(|before| row.median() / before);
+            cells.push(ratio.map_or_else(String::new, |ratio| format!("{} ×", shown(ratio))));
+        }
+        if !matches!(row.bound, Bound::Beside) {
+            let (must, goal) = row.bounds();
+            cells.extend([must, goal, row.verdict().to_owned()]);
+        }
+        cells
     }
 
     fn conditions(&self) -> Value {
@@ -240,7 +294,7 @@ impl Report {
         for bound in [true, false] {
             let rows = self.rows.iter().filter(|row| !matches!(row.bound, Bound::Beside) == bound);
             text.push('\n');
-            text.push_str(&table(rows.map(|row| row.cells(bound)), bound));
+            text.push_str(&table(rows.map(|row| self.cells(row)), bound, !self.before.is_empty()));
         }
         for note in &self.notes {
             text.push_str(&format!("note: {note}\n"));
@@ -269,7 +323,9 @@ impl Report {
             .collect();
         let commit =
             conditions["commit"].as_str().filter(|commit| !commit.is_empty()).unwrap_or("unknown");
-        let path = directory.join(format!("{commit}-{}.json", self.kind));
+        // A run of some scenarios must not stand in for one of all.
+        let part = self.part.as_ref().map_or_else(String::new, |part| format!("-{part}"));
+        let path = directory.join(format!("{commit}-{}{part}.json", self.kind));
         let all = json!({"conditions": conditions, "rows": rows, "notes": self.notes});
         fs::create_dir_all(directory).expect("a directory");
         fs::write(&path, format!("{all:#}\n")).expect("a file");

@@ -288,13 +288,14 @@ fn assigned(bytes: &[u8]) -> Option<Vec<i32>> {
     Some(found)
 }
 
-/// Deletes every topic under this prefix.
-pub(crate) fn delete(settings: &Settings) {
-    let admin: AdminClient<DefaultClientContext> = client(settings).create().expect("a client");
+/// Deletes every topic of which this holds.
+pub(crate) fn delete(brokers: &str, goes: impl Fn(&str) -> bool) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    let admin: AdminClient<DefaultClientContext> = config.create().expect("a client");
     let Ok(all) = admin.inner().fetch_metadata(None, ASK) else { return };
-    let names: Vec<&str> = all.topics().iter().map(|topic| topic.name()).collect();
-    let ours: Vec<&str> =
-        names.into_iter().filter(|name| name.starts_with(&settings.topic_prefix)).collect();
+    let names = all.topics().iter().map(|topic| topic.name());
+    let ours: Vec<&str> = names.filter(|name| goes(name)).collect();
     if ours.is_empty() {
         return;
     }
@@ -303,6 +304,6 @@ pub(crate) fn delete(settings: &Settings) {
     let deleted =
         runtime.expect("a runtime").block_on(async { admin.delete_topics(&ours, &options).await });
     if deleted.is_err() {
-        eprintln!("topics under {} are left behind", settings.topic_prefix);
+        eprintln!("topics are left behind: {ours:?}");
     }
 }

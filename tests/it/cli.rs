@@ -20,7 +20,7 @@ use serde_json::Value;
 
 const KEY: &str = "not-a-secret-test-key";
 
-fn program(arguments: &[impl AsRef<OsStr>]) -> Command {
+pub(crate) fn program(arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_biometric-bridge"));
     command.args(arguments).env_clear().env("COLUMNS", "100").stdin(Stdio::null());
     command
@@ -30,15 +30,15 @@ fn run(arguments: &[&str]) -> Output {
     program(arguments).output().expect("it starts")
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().expect("it ended by itself")
 }
 
-fn out(output: &Output) -> &str {
+pub(crate) fn out(output: &Output) -> &str {
     std::str::from_utf8(&output.stdout).expect("UTF-8")
 }
 
-fn complaints(output: &Output) -> &str {
+pub(crate) fn complaints(output: &Output) -> &str {
     std::str::from_utf8(&output.stderr).expect("UTF-8")
 }
 
@@ -154,6 +154,9 @@ fn wrong_usage_is_64() {
         vec!["connections", "add", "--vendor", "terra"],
         vec!["migrate", "down", "--steps", "-1"],
         vec!["normalise", "--vendor", "nobody", "-"],
+        vec!["top", "--every", "0"],
+        vec!["top", "--once", "--count", "2"],
+        vec!["top", "--url", "https://127.0.0.1:9100"],
     ] {
         let output = run(&arguments);
         assert_eq!(code(&output), 64, "{arguments:?}: {}", complaints(&output));
@@ -340,6 +343,23 @@ fn try_prints_the_same_for_the_same_seed() {
         assert!(first.lines().any(|line| line == part), "{part}: {first}");
     }
     assert_ne!(first, tried(&["try", "--requests", "120", "--users", "3", "--seed", "2"]));
+}
+
+/// A result is for a person: what the engine has to say is asked for.
+#[test]
+fn try_is_quiet_unless_a_level_is_asked_for() {
+    let tried = |variables: &[(&str, &str)]| {
+        let arguments = ["try", "--requests", "20", "--users", "2"];
+        let output = program(&arguments).envs(variables.iter().copied()).output();
+        let output = output.expect("it starts");
+        assert_eq!(code(&output), 0);
+        complaints(&output).to_owned()
+    };
+    assert_eq!(tried(&[]), "");
+    assert!(tried(&[("BRIDGE__LOG__LEVEL", "info")]).contains("\"level\":\"INFO\""));
+    let file = Kept::new("level.toml", "[log]\nlevel = \"info\"\n");
+    let output = program(&["try", "--requests", "1", "--config", file.path()]).output();
+    assert!(complaints(&output.expect("it starts")).contains("\"level\":\"INFO\""));
 }
 
 /// Every request ends as what it was made to be, and every answer is accounted for.

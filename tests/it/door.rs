@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use biometric_bridge::error::{Error, Kind, Result};
-use biometric_bridge::ingress::{Drained, Keys, Settings, VendorKeys, serve};
+use biometric_bridge::ingress::{Drained, Keys, Settings, VendorKeys, cors, serve, tls};
 use biometric_bridge::model::contract::Topic;
 use biometric_bridge::model::record::OutRecord;
 use biometric_bridge::model::state::Coordinates;
@@ -18,7 +18,7 @@ use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use biometric_bridge::telemetry::metrics::Metrics;
 use biometric_bridge::vendors;
 use biometric_bridge::vendors::wire::hmac::{sign_base64, sign_hex};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,7 @@ pub(crate) const MIB: usize = 1024 * 1024;
 pub(crate) enum Mood {
     Acks,
     AcksLate,
+    AcksSoon,
     Withholds,
     IsDown,
     IsFull,
@@ -65,7 +66,14 @@ impl Log {
     }
 
     fn mood(&self) -> Mood {
-        let all = [Mood::Acks, Mood::AcksLate, Mood::Withholds, Mood::IsDown, Mood::IsFull];
+        let all = [
+            Mood::Acks,
+            Mood::AcksLate,
+            Mood::AcksSoon,
+            Mood::Withholds,
+            Mood::IsDown,
+            Mood::IsFull,
+        ];
         let asked = self.asked.fetch_add(1, Ordering::SeqCst);
         let mood = usize::from(self.mood.load(Ordering::SeqCst));
         all.get(mood).copied().unwrap_or(all[asked % all.len()])
@@ -77,6 +85,7 @@ impl Sender for Log {
         match self.mood() {
             Mood::Acks | Mood::Changes => {}
             Mood::AcksLate => tokio::time::sleep(Duration::from_millis(200)).await,
+            Mood::AcksSoon => tokio::time::sleep(Duration::from_millis(50)).await,
             Mood::Withholds => pending().await,
             Mood::IsDown => return Err(Error::new(Kind::BrokerUnavailable, "produce", "-195")),
             Mood::IsFull => return Err(Error::new(Kind::Overloaded, "produce", "-184")),
@@ -104,6 +113,21 @@ pub(crate) fn settings() -> Settings {
         connections_per_peer_max: 1_000,
         drain_ms_max: 2_000,
         retry_after_s: 7,
+        tls: tls::Settings {
+            certificate_file: None,
+            key_file: None,
+            handshake_ms_max: 300,
+            handshakes_max: 100,
+            handshakes_per_peer_max: 100,
+            look_s: 1,
+        },
+        cors: cors::Settings {
+            origins: None,
+            methods: "POST".to_owned(),
+            headers: "content-type, api-key".to_owned(),
+            credentials: false,
+            max_age_s: 600,
+        },
     }
 }
 
@@ -116,9 +140,17 @@ pub(crate) struct World {
 }
 
 pub(crate) async fn world(settings: Settings) -> World {
+    world_of(settings, VendorKeys::default()).await
+}
+
+/// A world in which every vendor has these rates; its keys are the usual ones.
+pub(crate) async fn world_of(settings: Settings, rates: VendorKeys) -> World {
     listen();
-    let both =
-        VendorKeys { signing: vec!["the-next".into(), KEY.into()], handshake: Some(TOKEN.into()) };
+    let both = VendorKeys {
+        signing: vec!["the-next".into(), KEY.into()],
+        handshake: Some(TOKEN.into()),
+        ..rates
+    };
     let vendors: BTreeMap<_, _> =
         vendors::ALL.iter().map(|vendor| (vendor.name().to_owned(), both.clone())).collect();
     let keys = Keys { pseudonym: PSEUDONYM_KEY.into(), vendors };
@@ -131,14 +163,8 @@ pub(crate) async fn world(settings: Settings) -> World {
         records: Mutex::default(),
     });
     let (metrics, stop) = (Metrics::of(&vendors::names()), CancellationToken::new());
-    let served = tokio::spawn(serve(
-        settings,
-        keys,
-        Arc::clone(&log),
-        metrics.clone(),
-        listener,
-        stop.clone(),
-    ));
+    let served = serve(settings, keys, Arc::clone(&log), metrics.clone(), listener, stop.clone());
+    let served = tokio::spawn(async { served.await.expect("a door") });
     World { at, log, metrics, stop, served }
 }
 
@@ -191,7 +217,7 @@ impl Answer {
 }
 
 /// Reads one answer; absent where the connection ends without one.
-pub(crate) async fn answer(stream: &mut TcpStream) -> Option<Answer> {
+pub(crate) async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> Option<Answer> {
     let mut read = Vec::new();
     let head_end = loop {
         if let Some(at) = read.windows(4).position(|four| four == b"\r\n\r\n") {

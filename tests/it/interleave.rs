@@ -3,21 +3,16 @@
 //! A walk is a number: it fails with its seed, and `SEED=… cargo test --test it interleave` replays it with its
 //! trace. `SIM_ROUNDS=…` walks longer (the soak).
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 
-use biometric_bridge::error::{Error, Result};
-use biometric_bridge::model::contract::{Topic, header};
-use biometric_bridge::model::event::{BiometricEvent, NormalisedRecord};
-use biometric_bridge::model::record::{Headers, Record};
-use biometric_bridge::model::state::{Known, Outcome, Plan};
-use biometric_bridge::sim::driver::{Dialect, Driver, Setting, settings};
+use biometric_bridge::model::contract::Topic;
+use biometric_bridge::model::event::NormalisedRecord;
+use biometric_bridge::model::record::Headers;
+use biometric_bridge::sim::driver::{Driver, Setting, settings};
 use biometric_bridge::sim::faults::{Call, Grant};
 use biometric_bridge::sim::generate::{Dice, Generator, Mix};
 use biometric_bridge::sim::group::Protocol;
 use biometric_bridge::sim::plain::Plain;
-use biometric_bridge::stream::Processor;
 use bytes::Bytes;
 
 const INPUT: Topic = Topic::NormalisedRecords;
@@ -239,7 +234,7 @@ fn walks_with_operators() {
 // ── the hazards of exactly_once.md §2, each by its shortest trace ──────────────────────────────────────────────
 
 /// Records of one person, one id each, in partition 0.
-fn nights(count: usize) -> Vec<NormalisedRecord> {
+pub(crate) fn nights(count: usize) -> Vec<NormalisedRecord> {
     let mut people = Generator::new(3, Mix { users: 1, samples: false });
     let mut made: Vec<NormalisedRecord> = Vec::new();
     while made.len() < count {
@@ -281,7 +276,7 @@ fn unheard(driver: &mut Driver, slot: usize) {
     }
 }
 
-fn at(driver: &mut Driver, slot: usize, call: Call) {
+pub(crate) fn at(driver: &mut Driver, slot: usize, call: Call) {
     assert!(driver.until(slot, call), "{slot} never came to {call:?}\n{}", driver.explain());
 }
 
@@ -292,7 +287,7 @@ fn end(driver: &mut Driver) -> biometric_bridge::sim::oracle::Report {
     driver.report(&Plain)
 }
 
-fn clean(driver: &mut Driver) {
+pub(crate) fn clean(driver: &mut Driver) {
     let report = end(driver);
     assert!(report.is_clean(), "{report}\n{}", driver.explain());
 }
@@ -586,117 +581,4 @@ fn retention_that_overtakes_stops_the_partition() {
     driver.heal();
     driver.run().expect("rest");
     assert_eq!(driver.committed(Topic::BiometricEvents).len(), 1, "{}", driver.explain());
-}
-
-// ── a record that kills (§1.7) ─────────────────────────────────────────────────────────────────────────────────
-
-/// Plain, but a record in the state `deadly` kills the process that decides it.
-#[derive(Clone, Default)]
-struct Deadly {
-    died: Rc<Cell<bool>>,
-}
-
-impl Dialect for Deadly {
-    type Decide = Self;
-
-    fn processor(&self) -> Self {
-        self.clone()
-    }
-
-    fn write(&self, record: &NormalisedRecord) -> Bytes {
-        Plain.write(record)
-    }
-
-    fn read(&self, value: &[u8]) -> Option<NormalisedRecord> {
-        Plain.read(value)
-    }
-
-    fn event(&self, value: &[u8]) -> Option<BiometricEvent> {
-        Plain.event(value)
-    }
-}
-
-impl Processor for Deadly {
-    type Read = ();
-
-    fn plan(&self, batch: &[Record]) -> (Plan, ()) {
-        Plain.plan(batch)
-    }
-
-    fn decide(&self, batch: &[Record], (): (), known: Known) -> Result<Outcome> {
-        let records = batch.iter().filter_map(|record| Plain.read(record.value.as_deref()?));
-        if records.into_iter().any(|record| record.content.state == "deadly") {
-            self.died.set(true);
-            return Err(Error::internal("decide a deadly record"));
-        }
-        Plain.decide(batch, (), known)
-    }
-
-    fn give_up(&self, record: &Record) -> Outcome {
-        Plain.give_up(record)
-    }
-}
-
-/// Three records of one partition of which the second is deadly; `dies`: the process does, else deciding only fails.
-fn deadly(dies: bool) {
-    let deadly = Deadly::default();
-    let setting = Setting { partitions: 1, ..Setting::default() };
-    let mut driver = Driver::with_workers(setting, &deadly, 1);
-    let mut records = nights(3);
-    records[1].content.state = "deadly".to_owned();
-    for record in &records {
-        driver.record_to(&deadly, 0, record);
-    }
-    let mut deaths = 0;
-    for _ in 0..600 {
-        driver.round();
-        if deadly.died.take() {
-            deaths += 1;
-            if dies {
-                driver.crash(0);
-                driver.start(0);
-            }
-        }
-    }
-    assert!((4..=6).contains(&deaths), "{deaths} deaths\n{}", driver.explain());
-    let letters = driver.dead_letters();
-    assert_eq!(letters.len(), 1, "one dead letter\n{}", driver.explain());
-    assert_eq!(letters[0].headers.text(header::ORIGINAL_OFFSET), Some("1"), "the deadly one");
-    assert_eq!(driver.committed(Topic::BiometricEvents).len(), 2, "the others live");
-    let report = driver.report(&deadly);
-    assert!(report.is_clean(), "{report}\n{}", driver.explain());
-}
-
-#[test]
-fn a_record_that_kills_is_given_up_alone() {
-    deadly(true);
-}
-
-#[test]
-fn a_record_that_cannot_be_decided_is_given_up_alone() {
-    deadly(false);
-}
-
-#[test]
-fn innocent_records_outlive_three_kills_and_an_outage() {
-    for batching in [1, 500] {
-        let setting = Setting { partitions: 1, worker: settings(batching), ..Setting::default() };
-        let mut driver = Driver::with_workers(setting, &Plain, 1);
-        for record in nights(3) {
-            driver.record_to(&Plain, 0, &record);
-        }
-        for _ in 0..3 {
-            at(&mut driver, 0, Call::Apply);
-            driver.crash(0);
-            driver.start(0);
-        }
-        at(&mut driver, 0, Call::Load);
-        for _ in 0..40 {
-            driver.go(0, Grant::Refused);
-            driver.advance(Duration::from_millis(200));
-        }
-        driver.run().expect("rest");
-        assert!(driver.dead_letters().is_empty(), "{}", driver.explain());
-        clean(&mut driver);
-    }
 }

@@ -158,7 +158,7 @@ async fn post(at: std::net::SocketAddr, key: &str, body: &str) -> String {
 async fn what_the_door_accepts_is_told() {
     const KEY: &str = "not-a-secret-test-key";
     let mut story = Story::new(7);
-    let both = VendorKeys { signing: vec![KEY.into()], handshake: None };
+    let both = VendorKeys { signing: vec![KEY.into()], ..VendorKeys::default() };
     let vendors = BTreeMap::from([("terra".to_owned(), both)]);
     let keys = Keys { pseudonym: "not-a-secret-pseudonym-key".into(), vendors };
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
@@ -175,7 +175,7 @@ async fn what_the_door_accepts_is_told() {
     assert!(post(at, KEY, sleep).await.contains(" 200 "));
     assert!(post(at, "another-key-that-signs", sleep).await.contains(" 401 "));
     stop.cancel();
-    door.await.expect("it drained");
+    door.await.expect("it drained").expect("a door");
 
     story.run();
     assert_eq!(story.driver.committed(Topic::RawWebhooks).len(), 2);

@@ -17,10 +17,13 @@ mod crash_sweep;
 mod door;
 mod golden;
 mod http;
+mod import;
 mod interleave;
 mod journey;
 mod leak;
+mod limits;
 mod log_laws;
+mod memory;
 mod policy;
 mod register_laws;
 mod schema;
@@ -28,6 +31,9 @@ mod store_laws;
 mod task_table;
 mod telemetry;
 mod tidy;
+mod tls;
+mod top;
+mod turns;
 mod vendor_laws;
 
 #[path = "../promql/mod.rs"]

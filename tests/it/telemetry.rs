@@ -98,7 +98,7 @@ async fn way(sample_ratio: f64) -> Way {
     for person in traffic.people() {
         driver.connect(person.healthkit());
     }
-    let signs = VendorKeys { signing: vec![KEY.into()], handshake: None };
+    let signs = VendorKeys { signing: vec![KEY.into()], ..VendorKeys::default() };
     let served = ["terra", "healthkit"].map(|name| (name.to_owned(), signs.clone()));
     let keys = ingress::Keys { pseudonym: KEY.into(), vendors: served.into() };
     let door = Hatch::new(door::settings(), keys, driver.sender(), metrics).expect("let in");

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use biometric_bridge::error::{Kind, Reject};
 use biometric_bridge::model::event::{Merge, Op};
 use biometric_bridge::model::metric;
+use biometric_bridge::vendors::wire::hmac::Key;
 use biometric_bridge::vendors::{
     self, Item, KeyUser, Request, Secrets, VendorRecord, Verified, What,
 };
@@ -227,10 +228,10 @@ fn what_a_person_wrote_stays_in_the_raw_topic() {
 
 #[test]
 fn a_request_without_a_signature_is_refused() {
-    let keys: Vec<&[u8]> = vec![b"not-a-secret-test-key", b""];
-    let secrets = Secrets { signing: keys, handshake: None };
+    let keys = [b"not-a-secret-test-key".as_slice(), b""].map(Key::new);
+    let secrets = Secrets { signing: &keys, handshake: None };
     for case in all() {
-        let request = Request { headers: &[], body: &case.body };
+        let request = Request { headers: &Vec::new(), body: &case.body };
         let answer = case.vendor.verify(&request, &secrets, case.received_at);
         assert_eq!(answer, Err(Kind::SignatureInvalid), "{}", case.name);
     }

@@ -10,6 +10,7 @@ use biometric_bridge::model::event::{BiometricEvent, Content, Merge, Op, Origin}
 use biometric_bridge::model::id::{ConnectionId, ContentHash, EventId, Place, Source, User};
 use biometric_bridge::model::outbox::Output;
 use biometric_bridge::model::record::{Headers, OutRecord};
+use biometric_bridge::model::sample::{Doing, Stage, Stages, Version, Versions};
 use biometric_bridge::model::state::{
     Bucket, Current, Decision, Hole, Known, Outcome, Plan, Revision, SampleType, Shown, Verdict,
 };
@@ -48,7 +49,9 @@ macro_rules! store_laws {
             a_release_is_for_the_owner_alone,
             a_try_is_counted_for_the_owner_alone,
             buckets_and_deletions_come_back_whole,
+            a_bucket_keeps_all_that_it_has,
             every_bucket_that_holds_a_removed_sample_is_known,
+            what_lies_around_a_removed_sample_is_known,
             an_id_across_two_samples_is_not_found,
             what_is_not_known_is_absent,
             the_latest_of_a_hole_is_one_that_is_there,
@@ -89,7 +92,7 @@ pub(crate) fn revision(event: EventId, revision: i32) -> Revision {
         revision,
         place: place(i64::from(revision) * 100),
         op: Op::Upsert,
-        hash: ContentHash::of(&[&revision.to_be_bytes()]),
+        hash: ContentHash::of(&revision.to_be_bytes()),
         user: user("user-1"),
         device_type: "oura".into(),
         measured_at: Some(1_000),
@@ -132,6 +135,28 @@ pub(crate) fn bucket(n: u128, day: i32, samples: &[u128]) -> Bucket {
         day,
         revision: 2,
         samples: samples.iter().map(|id| (Uuid::from_u128(*id), id % 2 == 1)).collect(),
+        versions: Versions::new(),
+        stages: Stages::new(),
+        told: None,
+    }
+}
+
+/// A bucket with all that a bucket can have.
+pub(crate) fn full_bucket(n: u128, day: i32) -> Bucket {
+    let id = |n: u128| Uuid::from_u128(n * 2);
+    let version =
+        |n: i64| Version { place: place(n % 3 - 1), hash: ContentHash::of(&n.to_be_bytes()) };
+    let stage = |n: i64| Stage {
+        start_at: n * 1_000 - 5_000,
+        end_at: n * 2_000,
+        doing: Doing::ALL[usize::try_from(n).expect("small") % 7],
+        offset_s: (n % 2 == 0).then_some(-3_600),
+    };
+    Bucket {
+        versions: (0..9).map(|n| (id(n), version(n.try_into().expect("small")))).collect(),
+        stages: (0..14).map(|n| (id(n), stage(n.try_into().expect("small")))).collect(),
+        told: Some((Op::Delete, ContentHash::of(b"told"))),
+        ..bucket(n, day, &[0, 2, 4, 6, 99])
     }
 }
 
@@ -317,7 +342,7 @@ pub(crate) async fn a_second_writer_is_heard(world: &impl Stores) {
     assert_eq!(applied(&mut one, 0, &first).await, Applied::Committed);
     let fenced = other.fence(TOPIC, 1).await.expect("a fence");
     let second = Revision {
-        hash: ContentHash::of(&[b"other"]),
+        hash: ContentHash::of(b"other"),
         event: Bytes::from_static(b"other"),
         ..revision(event_id(1), 1)
     };
@@ -444,6 +469,25 @@ pub(crate) async fn buckets_and_deletions_come_back_whole(world: &impl Stores) {
     assert_eq!(seen.waiting, BTreeMap::from([(steps, ids)]));
 }
 
+pub(crate) async fn a_bucket_keeps_all_that_it_has(world: &impl Stores) {
+    let mut store = world.open().await;
+    let full = full_bucket(1, 10);
+    let told = Bucket { told: Some((Op::Upsert, ContentHash::of(b""))), ..bucket(2, 10, &[]) };
+    for all in [
+        [full.clone(), told],
+        // And loses again what it loses.
+        [bucket(1, 10, &[0, 2]), Bucket { told: None, ..bucket(2, 10, &[7]) }],
+        [full, bucket(2, 10, &[])],
+    ] {
+        assert_eq!(applied(&mut store, 0, &buckets(all.clone())).await, Applied::Committed);
+        let ids = all.iter().map(|bucket| bucket.event_id).collect();
+        let seen = known(&mut store, &Plan { buckets: ids, ..Plan::default() }).await.buckets;
+        let expected: BTreeMap<EventId, Bucket> =
+            all.into_iter().map(|bucket| (bucket.event_id, bucket)).collect();
+        assert_eq!(seen, expected);
+    }
+}
+
 /// All of them, whatever their day: which one loses the sample is for decide to say.
 pub(crate) async fn every_bucket_that_holds_a_removed_sample_is_known(world: &impl Stores) {
     let mut store = world.open().await;
@@ -464,6 +508,59 @@ pub(crate) async fn every_bucket_that_holds_a_removed_sample_is_known(world: &im
         let expected: BTreeMap<EventId, Bucket> = all
             .iter()
             .filter(|bucket| days.contains(&bucket.day))
+            .map(|bucket| (bucket.event_id, bucket.clone()))
+            .collect();
+        assert_eq!(seen, expected);
+    }
+}
+
+/// Of the types that are asked for, and of no other connection; where nothing is found, nothing lies around it.
+pub(crate) async fn what_lies_around_a_removed_sample_is_known(world: &impl Stores) {
+    let mut store = world.open().await;
+    let of = |mut bucket: Bucket, name: &str| {
+        bucket.sample_type.1 = name.into();
+        bucket
+    };
+    let mut stranger = of(bucket(90, 20, &[800]), "session");
+    stranger.sample_type.0 = ConnectionId(Uuid::from_u128(78));
+    let all = [
+        of(full_bucket(1, 20), "stages"),
+        of(bucket(2, 20, &[900]), "stages"),
+        of(bucket(3, 18, &[302]), "stages"),
+        of(bucket(4, 22, &[402]), "session"),
+        of(bucket(5, 19, &[]), "session"),
+        of(bucket(6, 17, &[]), "stages"),
+        of(bucket(7, 23, &[]), "session"),
+        of(bucket(8, 20, &[]), "another"),
+        of(bucket(10, 40, &[600]), "stages"),
+        of(bucket(11, 41, &[]), "session"),
+        of(bucket(12, 43, &[]), "stages"),
+        stranger,
+    ];
+    let outcome = buckets(all.iter().cloned());
+    assert_eq!(applied(&mut store, 0, &outcome).await, Applied::Committed);
+    let (stages, session) =
+        ((heart_rate().0, "stages".to_owned()), (heart_rate().0, "session".to_owned()));
+    for (ids, expected) in [
+        (vec![900], vec![1, 2, 3, 4, 5]),
+        (vec![900, 600], vec![1, 2, 3, 4, 5, 10, 11]),
+        (vec![302], vec![1, 2, 3, 5, 6]),
+        (vec![302, 900], vec![1, 2, 3, 4, 5, 6]),
+        (vec![999], vec![]),
+        // What only lies around loses nothing.
+        (vec![402], vec![]),
+    ] {
+        let ids: BTreeSet<Uuid> = ids.into_iter().map(Uuid::from_u128).collect();
+        let plan = Plan {
+            removed: BTreeMap::from([(stages.clone(), ids)]),
+            around: BTreeSet::from([stages.clone(), session.clone()]),
+            ..Plan::default()
+        };
+        let seen = known(&mut store, &plan).await.buckets;
+        let expected: BTreeSet<EventId> = expected.into_iter().map(event_id).collect();
+        let expected: BTreeMap<EventId, Bucket> = all
+            .iter()
+            .filter(|bucket| expected.contains(&bucket.event_id))
             .map(|bucket| (bucket.event_id, bucket.clone()))
             .collect();
         assert_eq!(seen, expected);
@@ -498,6 +595,7 @@ pub(crate) async fn what_is_not_known_is_absent(world: &impl Stores) {
         buckets: BTreeSet::from([event_id(2)]),
         waiting: BTreeSet::from([heart_rate()]),
         removed: BTreeMap::from([(heart_rate(), BTreeSet::from([Uuid::from_u128(1)]))]),
+        around: BTreeSet::from([heart_rate()]),
     };
     let (progress, known) = store.load(TOPIC, &[0, 1], &plan).await.expect("loads");
     assert_eq!(progress, []);

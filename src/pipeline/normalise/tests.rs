@@ -356,6 +356,7 @@ fn a_replay_gives_records_and_nothing_else() {
         record.headers.push(header::ORIGIN, "replay");
         let (notes, records) = put_through(&step(unknown), &[record], vec![connected("v", "me")]);
         assert!(notes.is_empty(), "{notes:?}");
+        assert_eq!(notes.left_out, if body == "!" { 1 } else { 6 }, "what gives none is counted");
         let ids: Vec<String> = records.iter().map(|record| read(record).record_id).collect();
         assert_eq!(ids, if body == "!" { vec![] } else { vec!["2", "3", "5"] });
         assert!(records.iter().all(|record| read(record).origin == Origin::Replay));

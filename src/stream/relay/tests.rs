@@ -226,7 +226,8 @@ impl Clock for Shared {
     }
 }
 
-/// A record says `user`, `note` or nothing; each becomes one record of the same coordinates.
+/// A record says `user`, `note`, `left` (something of a replay is left out) or nothing; each becomes one record of
+/// the same coordinates.
 impl Converter for Shared {
     type Read = ();
 
@@ -247,7 +248,8 @@ impl Converter for Shared {
             reason: "test",
         };
         let verdicts = noted.map(verdict).collect();
-        let notes = Notes { verdicts, ..Notes::default() };
+        let left = batch.iter().filter(|record| record.value.as_deref() == Some(b"left"));
+        let notes = Notes { verdicts, left_out: left.count(), ..Notes::default() };
         Relayed { notes, records: batch.iter().map(out).collect() }
     }
 
@@ -338,6 +340,15 @@ async fn notes_come_before_records_and_offsets_come_last() {
     assert!(page.contains("bridge_records_received_total{vendor=\"test\"} 3"));
     assert!(page.contains("{stage=\"normalise\",verdict=\"normalised\"} 3"));
     assert!(page.contains("{stage=\"normalise\",verdict=\"ignored\"} 1"));
+}
+
+#[tokio::test]
+async fn what_a_replay_leaves_out_is_counted_and_not_written() {
+    let (shared, mut relay) = world(&[record(0, 0, "left"), record(0, 1, "left")]);
+    relay.step().await.expect("a step");
+    assert!(!shared.did().contains(&Did::Note));
+    let page = relay.metrics.text();
+    assert!(page.contains("{stage=\"normalise\",verdict=\"left_out\"} 2"), "{page}");
 }
 
 #[tokio::test]

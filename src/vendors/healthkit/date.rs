@@ -95,7 +95,7 @@ fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
 ///
 /// # Errors
 /// [`NotAMoment::NoOffset`] where all but the offset is there, else [`NotAMoment::Malformed`].
-pub(super) fn spelled(text: &str) -> Result<Moment, NotAMoment> {
+pub fn spelled(text: &str) -> Result<Moment, NotAMoment> {
     if text.len() > 48 {
         return Err(NotAMoment::Malformed);
     }

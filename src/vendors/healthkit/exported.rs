@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Path, Reject};
 use crate::model::event::{Content, Merge, Op, Reading, flag};
-use crate::model::metric::{self, Metric};
+use crate::model::metric;
 use crate::model::time::Micros;
 use crate::vendors::VendorRecord;
 use crate::vendors::healthkit::date;
@@ -364,45 +364,13 @@ fn night<'t>(
     let day = date::day(date_at.text()?).ok_or_else(|| date_at.malformed("not a date"))?;
     let conversion = *conversion.map_err(|_| Reject::invalid(Path::root(), "an unknown unit"))?;
     let moment = |name| root.get(name).map(|at| spelled(at.text()?, name)).transpose();
-    let (start, end) = (moment("sleepStart")?, moment("sleepEnd")?);
-    let (Some(start), Some(end)) = (start, end) else {
+    let (Some(start), Some(end)) = (moment("sleepStart")?, moment("sleepEnd")?) else {
         return Err(Reject::malformed(Path::root(), "a night without its start and end"));
     };
     if end.at_us < start.at_us {
         return Err(invalid("sleepEnd", "the end is before the start"));
     }
-    let seconds = |name: &'static str| -> Result<Option<f64>, Reject> {
-        let Some(at) = root.get(name) else { return Ok(None) };
-        let seconds = conversion.apply(at.number()?);
-        if seconds.is_finite() { Ok(Some(seconds)) } else { Err(at.invalid("too large")) }
-    };
-    let mut readings = Vec::new();
-    let mut add = |metric: Option<&'static Metric>, value: Option<f64>| {
-        if let (Some(metric), Some(value)) = (metric, value) {
-            readings.push(metric.reading(value, start.at_us, Some(end.at_us)));
-        }
-    };
-    #[expect(clippy::as_conversions, reason = "µs of a night are far below 2^53")]
-    let length = (end.at_us - start.at_us) as f64 / 1e6;
-    add(metric::find("sleep_session"), Some(length));
-    let stages = [seconds("core")?, seconds("deep")?, seconds("rem")?];
-    let staged: f64 = stages.iter().flatten().sum();
-    // Stages of 0 beside sleep are of a device that knows none: not measured, which is not 0.
-    let has_stages = staged > 0.0;
-    let total = [seconds("totalSleep")?, seconds("asleep")?, Some(staged)];
-    add(
-        metric::find("sleep_total_duration"),
-        total.into_iter().flatten().find(|total| *total > 0.0),
-    );
-    for (name, metric) in DURATIONS {
-        let is_stage = ["deep", "core", "rem"].contains(name);
-        // In bed for no time beside sleep is not measured either.
-        let value = seconds(name)?.filter(|value| match *name {
-            "inBed" => *value > 0.0,
-            _ => !is_stage || has_stages,
-        });
-        add(metric::find(metric), value);
-    }
+    let readings = durations(root, conversion, (start.at_us, end.at_us))?;
     let source = source(root, "source")?.or(self::source(root, "sleepSource")?);
     let offsets = Offsets { start_s: start.offset_s, end_s: end.offset_s, inferred: true };
     let skewed = end.at_us > received_at.saturating_add(SKEW_US);
@@ -434,6 +402,44 @@ fn night<'t>(
             ..Content::default()
         },
     })
+}
+
+/// The readings of an aggregated night: its length, how long it was slept, how long in each stage.
+fn durations<'t>(
+    root: &'t At<'t>,
+    conversion: Conversion,
+    (start_us, end_us): (Micros, Micros),
+) -> Result<Vec<Reading>, Reject> {
+    let seconds = |name: &'static str| -> Result<Option<f64>, Reject> {
+        let Some(at) = root.get(name) else { return Ok(None) };
+        let seconds = conversion.apply(at.number()?);
+        if seconds.is_finite() { Ok(Some(seconds)) } else { Err(at.invalid("too large")) }
+    };
+    let mut readings = Vec::new();
+    let mut add = |name: &str, value: Option<f64>| {
+        if let (Some(metric), Some(value)) = (metric::find(name), value) {
+            readings.push(metric.reading(value, start_us, Some(end_us)));
+        }
+    };
+    #[expect(clippy::as_conversions, reason = "µs of a night are far below 2^53")]
+    let length = (end_us - start_us) as f64 / 1e6;
+    add("sleep_session", Some(length));
+    let stages = [seconds("core")?, seconds("deep")?, seconds("rem")?];
+    let staged: f64 = stages.iter().flatten().sum();
+    // Stages of 0 beside sleep are of a device that knows none: not measured, which is not 0.
+    let has_stages = staged > 0.0;
+    let total = [seconds("totalSleep")?, seconds("asleep")?, Some(staged)];
+    add("sleep_total_duration", total.into_iter().flatten().find(|total| *total > 0.0));
+    for (name, metric) in DURATIONS {
+        let is_stage = ["deep", "core", "rem"].contains(name);
+        // In bed for no time beside sleep is not measured either.
+        let value = seconds(name)?.filter(|value| match *name {
+            "inBed" => *value > 0.0,
+            _ => !is_stage || has_stages,
+        });
+        add(metric, value);
+    }
+    Ok(readings)
 }
 
 #[cfg(test)]

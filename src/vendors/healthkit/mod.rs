@@ -34,6 +34,7 @@ mod workout;
 
 use std::borrow::Cow;
 
+pub use date::spelled;
 use element::Each;
 use exported::Series;
 use push::{Place, Push};
@@ -87,6 +88,11 @@ impl Vendor for HealthKit {
 
     fn takes_gzip(&self) -> bool {
         true
+    }
+
+    /// The app is ours: it keeps its anchor until a 2xx, and knows this status.
+    fn limited(&self) -> u16 {
+        429
     }
 
     fn window_us(&self) -> Micros {

@@ -224,33 +224,271 @@ fn a_sample_from_the_future_is_flagged_and_dates_nothing() {
     assert!(record(&edge[0]).expect("a record").content.flags.is_empty());
 }
 
+/// Its id is its moment's, so that what is said of it later can replace it; and it says so.
 #[test]
-fn a_sample_without_an_id_finds_the_same_one_again() {
+fn a_sample_without_an_id_has_the_id_of_its_moment() {
     let nameless = with(beat(1), "id", Value::Null);
-    let id = reading(&nameless).sample_id;
+    let first = reading(&nameless);
+    assert_eq!(first.flags, [flag::DERIVED_ID]);
+    assert!(reading(&beat(1)).flags.is_empty());
     let items = parse(&json!({ "records": [beat(5), nameless] }));
     let again = &record(&items[0]).expect("a record").content.readings[1];
-    assert_eq!(again.sample_id, id, "wherever it stands");
-    for (name, value) in [("value", json!(62)), ("endDate", json!("2026-03-01T00:02:00Z"))] {
-        assert_ne!(reading(&with(nameless.clone(), name, value)).sample_id, id, "{name}");
+    assert_eq!(again.sample_id, first.sample_id, "wherever it stands");
+    let id = |sample: &Value| reading(sample).sample_id;
+    for (name, value) in [
+        ("value", json!(62)),
+        ("endDate", json!("2026-03-01T00:02:00Z")),
+        ("zoneOffset", json!("+02:00")),
+    ] {
+        assert_eq!(id(&with(nameless.clone(), name, value)), first.sample_id, "{name}");
+    }
+    for (name, value) in [
+        ("type", json!("HKQuantityTypeIdentifierRespiratoryRate")),
+        ("startDate", json!("2026-03-01T00:00:59Z")),
+        ("source", json!({ "productType": "Watch7,4" })),
+    ] {
+        assert_ne!(id(&with(nameless.clone(), name, value)), first.sample_id, "{name}");
     }
     let other = Headers::new().with(header::VENDOR_USER, CONNECTION.replace("3f", "4f"));
     let body = json!({ "data": { "records": [nameless] } }).to_string();
     let others = read(&other, body).expect("a push");
-    assert_ne!(record(&others[0]).expect("a record").content.readings[0].sample_id, id);
+    assert_ne!(
+        record(&others[0]).expect("a record").content.readings[0].sample_id,
+        first.sample_id
+    );
+}
+
+/// Of one derived id in one push the last is the sample; of one given id the first (trap 1).
+#[test]
+fn what_is_said_later_in_a_push_replaces_what_has_no_id_of_its_own() {
+    let nameless = with(beat(1), "id", Value::Null);
+    let later = with(with(nameless.clone(), "value", 70), "zoneOffset", "+02:00");
+    let items = parse(&json!({ "records": [nameless, beat(9), later] }));
+    let values: Vec<_> = items
+        .iter()
+        .filter_map(record)
+        .flat_map(|record| record.content.readings.iter().map(|reading| reading.value))
+        .collect();
+    assert_eq!(values, [Some(61.0), Some(70.0)], "in the record of its offset");
+}
+
+/// In bed and asleep may begin at one moment, and neither corrects the other; a stage is corrected.
+#[test]
+fn lying_in_bed_is_no_stage_of_the_same_moment() {
+    let stage = |stage: &str| {
+        let at = ("2026-03-29T01:00:00Z", "2026-03-29T02:00:00Z");
+        json!({ "stage": stage, "startDate": at.0, "endDate": at.1 })
+    };
+    let sleep = ["inBed", "asleepCore", "asleepDeep"].map(stage);
+    let items = parse(&json!({ "sleep": sleep }));
+    let readings = &record(&items[0]).expect("a record").content.readings;
+    let symbols: Vec<_> = readings.iter().filter_map(|reading| reading.symbol.as_deref()).collect();
+    assert_eq!(symbols, ["in_bed", "deep"]);
 }
 
 #[test]
-fn a_buckets_offset_is_the_one_that_all_its_samples_have() {
-    let offsets = |zones: [&str; 2]| {
+fn the_samples_of_one_record_have_one_pair_of_offsets() {
+    let offsets = |zones: [&str; 2]| -> Vec<_> {
         let records =
             [with(beat(1), "zoneOffset", zones[0]), with(beat(2), "zoneOffset", zones[1])];
         let items = parse(&json!({ "records": records }));
-        let content = &record(&items[0]).expect("a record").content;
-        assert_eq!(content.local_date, None, "a UTC day is nobody's day");
-        (content.start_offset_s, content.end_offset_s, content.offset_provenance.clone())
+        let ids: BTreeSet<_> = items.iter().filter_map(record).map(|one| &one.record_id).collect();
+        assert_eq!(ids.len(), 1, "one bucket, whatever the offsets are");
+        items
+            .iter()
+            .map(|item| {
+                let content = &record(item).expect("a record").content;
+                assert_eq!(content.local_date, None, "a UTC day is nobody's day");
+                let provenance = content.offset_provenance.clone();
+                (content.start_offset_s, content.end_offset_s, provenance, content.readings.len())
+            })
+            .collect()
     };
-    assert_eq!(offsets(["+02:00", "+0200"]), (Some(7200), Some(7200), "device".to_owned()));
-    assert_eq!(offsets(["+02:00", "+01:00"]), (None, None, "unknown".to_owned()));
-    assert_eq!(offsets(["Z", "+02:00"]), (None, None, "unknown".to_owned()));
+    let known = |offset, samples| (Some(offset), Some(offset), "device".to_owned(), samples);
+    let unknown = (None, None, "unknown".to_owned(), 1);
+    assert_eq!(offsets(["+02:00", "+0200"]), [known(7200, 2)]);
+    assert_eq!(offsets(["+02:00", "+01:00"]), [known(7200, 1), known(3600, 1)]);
+    assert_eq!(offsets(["Z", "+02:00"]), [unknown, known(7200, 1)]);
+}
+
+/// The arrays of `data` may stand in any order; positions do not move.
+#[test]
+fn positions_are_those_of_the_contract_whatever_order_the_body_has() {
+    let sleep = json!({ "stage": "asleepDeep", "startDate": "2026-03-29T01:00:00Z",
+                        "endDate": "2026-03-29T02:00:00Z" });
+    let bad = json!(7);
+    let [records, sleeps] =
+        [json!([beat(1), bad.clone()]).to_string(), json!([sleep, bad]).to_string()];
+    let one = format!(r#"{{"data":{{"records":{records},"sleep":{sleeps}}}}}"#);
+    let other = format!(r#"{{"data":{{"sleep":{sleeps},"records":{records}}},"x":1}}"#);
+    let one = read(&headers(), one).expect("a push");
+    assert_eq!(one.iter().map(|item| item.index).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert_eq!(read(&headers(), other).expect("a push"), one);
+}
+
+/// Trap 2, for workouts: the deletion stands above its workout whichever comes first.
+#[test]
+fn a_workout_is_below_its_deletion_in_any_order() {
+    let id = "0F1D2C3B-1111-4A22-9B33-00000000AAAA";
+    let workout = json!({ "id": id, "type": "running", "startDate": "2026-03-29T05:00:00Z",
+                          "endDate": "2026-03-29T05:30:00Z" });
+    let gone = json!({ "id": id, "type": "HKWorkoutTypeIdentifier" });
+    let items = parse(&json!({ "workouts": [workout], "deleted": [gone] }));
+    let (made, gone) = (record(&items[0]).expect("made"), record(&items[1]).expect("gone"));
+    assert_eq!((&made.record_type, &made.record_id), (&gone.record_type, &gone.record_id));
+    let version = made.version.expect("its end");
+    assert!(gone.version.is_none() && version < RECEIVED_AT, "a receipt comes after the end");
+}
+
+/// A phone sends thousands of samples of types that we do not know: one word for all of them.
+#[test]
+fn what_is_ignored_is_told_once_for_each_reason() {
+    let unknown = |minute| with(beat(minute), "type", "HKQuantityTypeIdentifierPhysicalEffort");
+    let mut records: Vec<_> = (0..3000).map(unknown).collect();
+    records.insert(0, beat(1));
+    let items = parse(&json!({ "records": records }));
+    assert_eq!(items.len(), 2);
+    assert_eq!((items[1].index, &items[1].what), (1, &What::Ignored("unknown type")));
+}
+
+/// A million elements in a few bytes each: told one by one up to a bound, and the rest by the last word.
+#[test]
+fn a_million_bad_elements_cost_no_more_than_their_bound() {
+    let body = format!(
+        r#"{{"data":{{"records":[{}{}]}}}}"#,
+        "1,".repeat(999_999),
+        with(beat(1), "unit", Value::Null),
+    );
+    let items = read(&headers(), body).expect("a push");
+    assert_eq!(items.len(), push::BAD_MAX + 1);
+    let What::Bad(reject) = &items.last().expect("items").what else { panic!("not bad") };
+    assert_eq!(reject.why, "the first of more bad elements than are told one by one");
+    let mut good = "1,".repeat(push::BAD_MAX + 5);
+    good.push_str(&beat(1).to_string());
+    let body = format!(r#"{{"data":{{"records":[{good}]}}}}"#);
+    let items = read(&headers(), body).expect("a push");
+    assert_eq!(items.iter().filter_map(record).count(), 1, "a good one lives behind them");
+}
+
+/// What one element may hold is bounded, so that no element is a push of its own.
+#[test]
+fn an_element_with_a_book_in_it_is_bad() {
+    let book = json!({ "HKMetadataKeyNote": "x".repeat(70_000) });
+    let items = parse(&json!({ "records": [with(beat(1), "metadata", book), beat(2)] }));
+    assert!(matches!(&items[0].what, What::Bad(reject) if reject.why.contains("64 KiB")));
+    assert!(record(&items[1]).is_some());
+}
+
+/// What breaks the rules of a body breaks them wherever it stands.
+#[test]
+fn a_key_twice_in_a_source_is_a_body_with_a_key_twice() {
+    for text in [r#""source":{"a":1,"a":2}"#, r#""metadata":{"a":[{"b":1,"b":1}]}"#] {
+        let mut sample = beat(1);
+        sample.as_object_mut().expect("an object").remove("source");
+        let sample = sample.to_string();
+        let body =
+            format!(r#"{{"data":{{"records":[{},{text}}}]}}}}"#, &sample[..sample.len() - 1]);
+        let why = read(&headers(), body).expect_err("refused").why;
+        assert_eq!(why, "a key stands twice in an object");
+    }
+}
+
+// ── Health Auto Export ─────────────────────────────────────────────────────────────────────────────────────
+
+fn series(name: &str, units: &str, elements: &Value) -> Value {
+    json!({ "metrics": [{ "name": name, "units": units, "data": elements }] })
+}
+
+/// Trap 6: 0.97 of shape A and 97 of shape B are one value, and neither is guessed from its size.
+#[test]
+fn a_per_cent_is_a_fraction_in_one_shape_and_a_percentage_in_the_other() {
+    let kind = "HKQuantityTypeIdentifierOxygenSaturation";
+    let sample = with(with(with(beat(1), "type", kind), "unit", "%"), "value", 0.97);
+    let ours = reading(&sample);
+    let exported = |value: f64| {
+        let at = json!([{ "date": "2026-03-29 06:41:12 +0200", "qty": value }]);
+        let items = parse(&series("blood_oxygen_saturation", "%", &at));
+        record(&items[0]).expect("a record").content.readings[0].clone()
+    };
+    let theirs = exported(97.0);
+    assert_eq!((ours.metric, ours.value), (theirs.metric, theirs.value));
+    assert!(exported(0.97).flags.contains(&flag::IMPLAUSIBLE_VALUE.to_owned()));
+}
+
+/// Today's steps are sent many times a day: more of the same sample, and no second one, whatever their source is
+/// called by then.
+#[test]
+fn a_minute_that_grew_is_the_same_sample() {
+    let sent = |value: u32, source: &str| {
+        let at = json!([{ "date": "2026-03-29 06:00:00 +0200", "qty": value, "source": source }]);
+        let items = parse(&series("step_count", "count", &at));
+        let record = record(&items[0]).expect("a record");
+        (record.record_id.clone(), record.content.readings[0].clone())
+    };
+    let (bucket, first) = sent(412, "Canary’s iPhone");
+    for source in ["Canary's iPhone", "Canary’s Apple Watch|Canary’s iPhone", ""] {
+        let (again, reading) = sent(530, source);
+        assert_eq!((&again, &reading.sample_id), (&bucket, &first.sample_id), "{source}");
+        assert_eq!(reading.value, Some(530.0));
+        assert_eq!(reading.flags, [flag::DERIVED_ID]);
+    }
+    assert_ne!(sent(530, "Connect").0, bucket, "what Garmin's app wrote is Garmin's");
+}
+
+/// Trap 9: what another maker's app wrote is that maker's, told by its name where there is no bundle id.
+#[test]
+fn another_makers_app_is_known_by_its_name_where_it_has_no_more() {
+    let named = |source: Value| {
+        let items = parse(&json!({ "records": [with(beat(1), "source", source)] }));
+        record(&items[0]).expect("a record").device_type.clone()
+    };
+    assert_eq!(named(json!({ "name": "Oura" })), "oura");
+    assert_eq!(named(json!({ "name": "Oura", "bundleIdentifier": "com.example.x" })), "apple");
+    assert_eq!(named(json!({ "name": "Canary's Oura" })), "apple");
+}
+
+/// A night of two sources that cross midnight and overlap: apart, stage by stage, each with its offsets.
+#[test]
+fn a_night_over_midnight_keeps_its_sources_apart() {
+    let stage = |start: &str, end: &str, value: &str, source: &str| json!({ "startDate": start, "endDate": end, "value": value, "source": source });
+    let (watch, phone) = ("Canary’s Apple Watch", "Canary’s iPhone");
+    let night = json!([
+        stage("2026-03-28 22:50:00 +0100", "2026-03-29 07:00:00 +0200", "In Bed", phone),
+        stage("2026-03-28 23:00:00 +0100", "2026-03-29 00:30:00 +0100", "Core", watch),
+        stage("2026-03-29 01:30:00 +0100", "2026-03-29 06:40:00 +0200", "Deep", watch),
+        stage("2026-03-28 23:10:00 +0100", "2026-03-29 06:30:00 +0200", "Asleep", "AutoSleep"),
+    ]);
+    let items = parse(&series("sleep_analysis", "hr", &night));
+    let found: Vec<_> = items
+        .iter()
+        .filter_map(record)
+        .map(|record| {
+            let content = &record.content;
+            (record.record_id.as_str(), content.start_offset_s, content.end_offset_s)
+        })
+        .collect();
+    let (winter, summer) = (Some(3600), Some(7200));
+    assert_eq!(
+        found,
+        [
+            ("2026-03-28||iPhone", winter, summer),
+            ("2026-03-28||Watch", winter, winter),
+            ("2026-03-29||Watch", winter, summer),
+            ("2026-03-28|autosleep|", winter, summer),
+        ]
+    );
+}
+
+/// Sent three times, in parallel or not, by two normalisers or one: the same bytes are the same items.
+#[test]
+fn the_same_batch_three_times_is_the_same_batch() {
+    let nameless = with(beat(3), "id", Value::Null);
+    let body = json!({ "data": { "records": [beat(1), nameless, 7] } }).to_string();
+    let read = |body: String| read(&headers(), body).expect("a push");
+    let all: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| read(body.clone()))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("read")).collect()
+    });
+    assert!(all.windows(2).all(|two| two[0] == two[1]));
+    assert_eq!(gathered(&all), gathered(&all[..1]), "nothing counts twice");
 }

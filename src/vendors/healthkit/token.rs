@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::error::Kind;
 use crate::model::time::Micros;
-use crate::vendors::wire::hmac;
+use crate::vendors::wire::hmac::{self, Key};
 use crate::vendors::{Request, Secrets, Verified};
 
 /// How far the time of a signed request may lie from now: longer than an app goes on sending after an outage. A
@@ -40,13 +40,13 @@ const SIGNATURE: &str = "x-signature";
 #[must_use]
 pub fn token(secret: &[u8], connection: &str) -> String {
     let connection = connection.to_ascii_lowercase();
-    let mac = device_key(secret, &connection);
+    let mac = device_key(&Key::new(secret), &connection);
     format!("{connection}.{mac}")
 }
 
 /// The token's second part, which is the device key of a signed request.
-fn device_key(secret: &[u8], connection: &str) -> String {
-    hmac::sign_hex(&[connection.as_bytes()], secret)
+fn device_key(secret: &Key, connection: &str) -> String {
+    secret.hex(&[connection.as_bytes()])
 }
 
 /// Whether one of the live secrets stands behind the request, and whose push it then is.
@@ -99,7 +99,8 @@ fn verify_signed(
     let at_us = micros(timestamp).ok_or(Kind::SignatureInvalid)?;
     let parts = [timestamp.as_bytes(), b".", request.body];
     let ours = live(secrets).any(|secret| {
-        hmac::hex_over(&parts, device_key(secret, &connection).as_bytes(), signature)
+        let key = Key::new(device_key(secret, &connection).as_bytes());
+        hmac::hex_over(&parts, &key, signature)
     });
     let verified = verified(ours, "healthkit-hmac", connection)?;
     // Only who has the key learns that it was the time.
@@ -118,8 +119,8 @@ fn verified(ours: bool, scheme: &'static str, connection: String) -> Result<Veri
 }
 
 /// The secrets that were set. An empty one would give a device key that everybody can compute.
-fn live<'a>(secrets: &'a Secrets<'a>) -> impl Iterator<Item = &'a [u8]> {
-    secrets.signing.iter().copied().filter(|secret| !secret.is_empty())
+fn live<'a>(secrets: &Secrets<'a>) -> impl Iterator<Item = &'a Key> {
+    secrets.signing.iter().filter(|secret| !secret.is_empty())
 }
 
 /// A connection id in its one form: hyphenated, lower case.
@@ -153,7 +154,8 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
             .collect();
-        let secrets = Secrets { signing: secrets.to_vec(), handshake: None };
+        let keys: Vec<Key> = secrets.iter().copied().map(Key::new).collect();
+        let secrets = Secrets { signing: &keys, handshake: None };
         verify(&Request { headers: &headers, body: BODY }, &secrets, now_s * 1_000_000)
     }
 
@@ -200,7 +202,7 @@ mod tests {
 
         let forged = token(b"", CONNECTION_ID);
         assert_eq!(ask(&[(API_KEY, &forged)], &[b""], 0), Err(Kind::SignatureInvalid));
-        let key = device_key(b"", CONNECTION_ID);
+        let key = device_key(&Key::new(b""), CONNECTION_ID);
         let mac = hmac::sign_hex(&[b"1774766800", b".", BODY], key.as_bytes());
         let by_key = signed(CONNECTION_ID, "1774766800", &mac);
         assert_eq!(ask(&by_key, &[b""], AT_S), Err(Kind::SignatureInvalid));

@@ -20,8 +20,8 @@ use crate::error::{Kind, Reject};
 use crate::model::contract::header;
 use crate::model::time::Micros;
 use crate::vendors::terra::record::{Head, id, text};
-use crate::vendors::wire::hmac;
 use crate::vendors::wire::json::{self, At};
+use crate::vendors::wire::{glance, hmac};
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, VendorRecord, Verified, What};
 
 mod activity;
@@ -99,7 +99,8 @@ impl Vendor for Terra {
     }
 
     fn key_user(&self, _verified: &Verified, body: &[u8]) -> KeyUser {
-        let user = json::parse(body).ok().and_then(|json| user_of(&json.root()).ok().flatten());
+        let json = glance::members(body, &["user", "user_id"]);
+        let user = json.and_then(|json| user_of(&json.root()).ok().flatten());
         user.map_or(KeyUser::None, KeyUser::One)
     }
 

@@ -9,6 +9,7 @@ use crate::model::event::{Op, flag};
 use crate::model::metric;
 use crate::model::record::Headers;
 use crate::model::time::Day;
+use crate::vendors::wire::hmac::Key;
 
 const KEY: &[u8] = b"not-a-secret-test-key";
 const BODY: &[u8] = br#"{"type":"daily","user":{"user_id":"5a3d0e6b"},"data":[]}"#;
@@ -23,7 +24,8 @@ fn verify(headers: &[(&str, &str)], body: &[u8], now: Micros) -> Result<Verified
         .iter()
         .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
         .collect();
-    let secrets = Secrets { signing: vec![b"the one before", KEY], handshake: None };
+    let keys = [b"the one before", KEY].map(Key::new);
+    let secrets = Secrets { signing: &keys, handshake: None };
     VENDOR.verify(&Request { headers: &headers, body }, &secrets, now)
 }
 

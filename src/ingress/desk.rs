@@ -1,0 +1,77 @@
+//! A vendor's desk: what the door needs for each of its requests, made once.
+//!
+//! A request of 2 KB costs some 15 µs, so what is the same for all of a vendor's requests is not
+//! made again for each: keys are prepared, counters are looked up, limits are set up here.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::ingress::Keys;
+use crate::ingress::limit::Gate;
+use crate::telemetry::metrics::Metrics;
+use crate::vendors::wire::hmac::Key;
+use crate::vendors::{Secrets, Vendor, find};
+
+/// A vendor that is served here.
+pub(super) struct Desk {
+    pub(super) vendor: &'static dyn Vendor,
+    signing: Vec<Key>,
+    handshake: Option<SecretString>,
+    /// How many of its requests are taken in a time.
+    pub(super) gate: Gate,
+    accepted: IntCounter,
+    seconds: Histogram,
+}
+
+impl Desk {
+    /// As the vendor's file is given them.
+    pub(super) fn secrets(&self) -> Secrets<'_> {
+        Secrets {
+            signing: &self.signing,
+            handshake: self.handshake.as_ref().map(|token| token.expose_secret().as_bytes()),
+        }
+    }
+
+    /// Counts an answer by its status and how long it took.
+    pub(super) fn count(&self, status: http::StatusCode, took: Duration, metrics: &Metrics) {
+        if status.as_u16() == self.vendor.accepted() {
+            self.accepted.inc();
+        } else {
+            metrics.requests.at([self.vendor.name(), status.as_str()]).inc();
+        }
+        self.seconds.observe(took.as_secs_f64());
+    }
+}
+
+/// All of them. There are few, so they are looked through.
+pub(super) struct Desks(Vec<Desk>);
+
+impl Desks {
+    /// The desks of the vendors that have keys.
+    pub(super) fn new(keys: &Keys, metrics: &Metrics) -> Self {
+        let desk = |(name, keys): (&String, &crate::ingress::VendorKeys)| {
+            let vendor = find(name)?;
+            let accepted = vendor.accepted().to_string();
+            Some(Desk {
+                vendor,
+                signing: keys
+                    .signing
+                    .iter()
+                    .map(|key| Key::new(key.expose_secret().as_bytes()))
+                    .collect(),
+                handshake: keys.handshake.clone(),
+                gate: Gate::new(keys.rate_max, keys.rate_per_peer_max),
+                accepted: metrics.requests.at([vendor.name(), &accepted]).clone(),
+                seconds: metrics.request_seconds.at([vendor.name()]).clone(),
+            })
+        };
+        Self(keys.vendors.iter().filter_map(desk).collect())
+    }
+
+    /// The desk of this vendor.
+    pub(super) fn find(&self, name: &str) -> Option<&Desk> {
+        self.0.iter().find(|desk| desk.vendor.name() == name)
+    }
+}

@@ -1,0 +1,1 @@
+ALTER TABLE buckets DROP COLUMN versions, DROP COLUMN stages, DROP COLUMN told;
