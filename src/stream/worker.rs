@@ -479,7 +479,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         let mut again = false;
         loop {
             let outcome = match self.decide(&batch, &partitions).await {
-                Decided::Outcome(outcome) => outcome,
+                Decided::Outcome(outcome) => *outcome,
                 Decided::Pause => {
                     self.pending = batch;
                     return self.pause().await;
@@ -568,7 +568,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         match decided {
             Ok(mut outcome) => {
                 self.plant_clock(&mut outcome);
-                Decided::Outcome(outcome)
+                Decided::Outcome(Box::new(outcome))
             }
             Err(error) => {
                 self.failed(&error);
@@ -818,7 +818,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
 
 /// What came of load and decide.
 enum Decided {
-    Outcome(Outcome),
+    Outcome(Box<Outcome>),
     /// The same batch again, after a pause.
     Pause,
     /// The partitions recover; the batch is taken again then.
