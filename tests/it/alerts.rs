@@ -17,11 +17,14 @@ const LISTS: &[&str] = &["by", "without", "on", "ignoring", "group_left", "group
 /// Labels that the scraping server puts beside ours.
 const OF_THE_SERVER: &[&str] = &["instance", "job"];
 
+/// A label, an operator, a value.
+type Matcher = (String, String, String);
+
 /// What of an expression has to be ours.
 #[derive(Debug, Default)]
 struct Asked {
-    /// Each metric with its matchers: label, operator, value.
-    metrics: Vec<(String, Vec<(String, String, String)>)>,
+    /// Each metric with its matchers.
+    metrics: Vec<(String, Vec<Matcher>)>,
     /// Labels in lists.
     labels: BTreeSet<String>,
 }
@@ -65,7 +68,7 @@ fn asked(text: &str) -> Asked {
 }
 
 /// `label=~"value"` in its parts.
-fn matcher(text: &str) -> (String, String, String) {
+fn matcher(text: &str) -> Matcher {
     let (label, value) = text.trim().split_once(['=', '!']).expect("a matcher");
     let value = value.trim_start_matches(['=', '~']);
     let operator = text.trim()[label.len()..].trim_end_matches(value);
