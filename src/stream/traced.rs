@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Clock;
 use crate::model::contract::{Topic, header};
+use crate::model::outbox::Output;
 use crate::model::record::Record;
 use crate::model::state::Outcome;
 use crate::model::time::Micros;
@@ -43,6 +44,8 @@ struct Open {
     size: usize,
     begun: Duration,
     parts: Vec<(&'static str, Duration, Duration)>,
+    /// What is sent of each sampled record, by its place among them.
+    sends: Vec<(usize, Topic)>,
 }
 
 /// A record that is sampled.
@@ -68,8 +71,8 @@ impl Traced {
         }
         let sampled: Vec<Sampled> =
             records.iter().filter_map(|record| self.sampled(record)).collect();
-        let same = self.open.as_ref().is_some_and(|open| open.sampled == sampled);
-        if same {
+        if let Some(open) = self.open.as_mut().filter(|open| open.sampled == sampled) {
+            open.sends.clear();
             return;
         }
         if self.open.is_some() {
@@ -77,7 +80,7 @@ impl Traced {
         }
         if !sampled.is_empty() {
             let (size, begun) = (records.len(), clock.elapsed());
-            self.open = Some(Open { sampled, size, begun, parts: Vec::new() });
+            self.open = Some(Open { sampled, size, begun, parts: Vec::new(), sends: Vec::new() });
         }
     }
 
@@ -96,6 +99,19 @@ impl Traced {
     pub(super) fn part(&mut self, name: &'static str, from: Duration, until: Duration) {
         if let Some(open) = &mut self.open {
             open.parts.push((name, from, until));
+        }
+    }
+
+    /// What is to be sent of a partition of the batch.
+    pub(super) fn sends(&mut self, partition: i32, outputs: &[Output]) {
+        let Some(open) = &mut self.open else { return };
+        let of = |one: &Sampled, output: &Output| {
+            one.partition == partition && one.offset == output.cause
+        };
+        for output in outputs {
+            if let Some(place) = open.sampled.iter().position(|one| of(one, output)) {
+                open.sends.push((place, output.record.topic));
+            }
         }
     }
 
@@ -150,7 +166,13 @@ impl Traced {
         let sent = kafka.map_or((begun, now_us), |(_, from, until)| (wall(*from), wall(*until)));
         for one in &open.sampled {
             self.record(*one, &batch, became);
-            self.events(*one, sent, became);
+        }
+        if !failed {
+            for (number, (place, topic)) in open.sends.iter().enumerate() {
+                if let Some(one) = open.sampled.get(*place) {
+                    self.event(*one, number, *topic, sent);
+                }
+            }
         }
         self.tracer.send(batch);
     }
@@ -183,27 +205,23 @@ impl Traced {
     }
 
     /// What a record became and was sent as.
-    fn events(&self, one: Sampled, (from, until): (Micros, Micros), became: Option<&Outcome>) {
-        let outputs = became.and_then(|outcome| outcome.outbox.get(&one.partition));
-        let outputs = outputs.into_iter().flatten().filter(|output| output.cause == one.offset);
-        for (place, output) in outputs.enumerate() {
-            let named = format!("{}/{}/{} {place}", one.topic, one.partition, one.offset);
-            self.tracer.send(Span {
-                trace: one.trace,
-                id: span_id(one.trace, "publish", &named),
-                parent: Some(one.id),
-                name: "publish",
-                kind: Kind::Producer,
-                from,
-                until,
-                attributes: vec![
-                    ("messaging.system", Value::Name("kafka")),
-                    ("messaging.destination.name", Value::Name(output.record.topic.name())),
-                ],
-                links: Vec::new(),
-                failed: false,
-            });
-        }
+    fn event(&self, one: Sampled, number: usize, topic: Topic, (from, until): (Micros, Micros)) {
+        let named = format!("{}/{}/{} {number}", one.topic, one.partition, one.offset);
+        self.tracer.send(Span {
+            trace: one.trace,
+            id: span_id(one.trace, "publish", &named),
+            parent: Some(one.id),
+            name: "publish",
+            kind: Kind::Producer,
+            from,
+            until,
+            attributes: vec![
+                ("messaging.system", Value::Name("kafka")),
+                ("messaging.destination.name", Value::Name(topic.name())),
+            ],
+            links: Vec::new(),
+            failed: false,
+        });
     }
 }
 

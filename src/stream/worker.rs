@@ -635,8 +635,10 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             if next > at.applied {
                 self.on(*partition, Event::Applied(next));
             }
-            let of_partition = outcome.outbox.get(partition).into_iter().flatten();
-            outputs.extend(of_partition.filter(|output| output.cause >= at.out).cloned());
+            let mut of_partition = outcome.outbox.remove(partition).unwrap_or_default();
+            of_partition.retain(|output| output.cause >= at.out);
+            self.traced.sends(*partition, &of_partition);
+            outputs.append(&mut of_partition);
             if next > at.out {
                 offsets.push((*partition, next, format!("{MARK}{}", at.fence)));
             }
