@@ -17,11 +17,14 @@ const LISTS: &[&str] = &["by", "without", "on", "ignoring", "group_left", "group
 /// Labels that the scraping server puts beside ours.
 const OF_THE_SERVER: &[&str] = &["instance", "job"];
 
+/// Label, operator, value.
+type Matcher = (String, String, String);
+
 /// What of an expression has to be ours.
 #[derive(Debug, Default)]
 struct Asked {
-    /// Each metric with its matchers: label, operator, value.
-    metrics: Vec<(String, Vec<(String, String, String)>)>,
+    /// Each metric with its matchers.
+    metrics: Vec<(String, Vec<Matcher>)>,
     /// Labels in lists.
     labels: BTreeSet<String>,
 }

@@ -1,5 +1,6 @@
-//! A real Prometheus scrapes a run, and a collector gets spans and metrics: every expression of the dashboards and alerts can be evaluated, those that must have
-//! something to show have it, and no alert fires over a run in which nothing is wrong.
+//! A real Prometheus scrapes a run, and a collector gets spans and metrics: every expression of the dashboards and
+//! alerts can be evaluated, those that must have something to show have it, and no alert fires over a run in which
+//! nothing is wrong.
 //!
 //! It needs Debian's `prometheus` (`tests/packages prometheus`, which `tests/live/run` does).
 
