@@ -10,8 +10,8 @@
 //! depends on what is in the buckets and on nothing else, no order of arrival, no batch, no push. A session that
 //! ends on a local date ends, in UTC, from 18 h before that day to 18 h after it, so no later bucket can go on with
 //! it; a part of it that began before the three buckets, which takes a session of 10 h and the most eastern
-//! zones there are, is left out. What stands in a bucket can show in the records of its own date and of the two beside it: that is
-//! all that a change must look at.
+//! zones there are, is left out. What stands in a bucket can show in the records of its own date and of the two
+//! beside it: that is all that a change must look at.
 //!
 //! # What counts
 //! - At each moment a person does one thing: where samples overlap, the strongest of them ([`Doing::ALL`]). So no
