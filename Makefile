@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help run test it live planted bench micro profile sim golden lint fmt doc deny build up down status reset clean
+.PHONY: help run test it live telemetry planted slow bench micro profile sim golden lint fmt doc deny build up down status reset clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -19,8 +19,14 @@ it: ## The suite without infrastructure
 live: ## The live suite, on a stack of its own (KILLS=20 times kill -9)
 	@tests/live/run
 
+telemetry: ## Alerts and dashboards by promtool and by a Prometheus that scrapes a run
+	@tests/telemetry
+
 planted: ## Plant every bug, one at a time, and print caught or missed
 	@tests/planted
+
+slow: ## Ten thousand slow senders against the door, on the local stack (MANY=10000; needs a release build)
+	@tests/slow
 
 bench: ## Measure all that the README's table has, on this machine (ONLY=ingress,pipeline ROUNDS=5 QUICK=1)
 	@tests/bench/run

@@ -146,13 +146,14 @@ mod tests {
         let (mut at, mut alternate) = (0, false);
         for part in text.split('\x1b').skip(1) {
             let end = part.find(|c: char| c.is_ascii_alphabetic()).expect("a sequence");
-            let (code, rest) = (&part[..=end], &part[end + 1..]);
+            let (code, rest) = part.split_at(end + 1);
             match code {
                 "[?1049h" => alternate = true,
                 "[?1049l" => alternate = false,
                 "[J" => rows.iter_mut().skip(at).for_each(String::clear),
                 _ if code.ends_with('H') => {
-                    let row: usize = code[1..code.len() - 3].parse().expect("a row");
+                    let row = code.strip_prefix('[').and_then(|code| code.strip_suffix(";1H"));
+                    let row: usize = row.expect("a place").parse().expect("a row");
                     at = row.min(height) - 1;
                 }
                 _ => {}

@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use prometheus::IntGauge;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -107,7 +107,7 @@ impl Pair {
         let first = chain.first().ok_or("a PEM file of certificates")?;
         let ends_s = not_after_s(first).ok_or("a certificate that can be read")?;
         let key = PrivateKeyDer::from_pem_file(key).map_err(|_| "beside a PEM file of its key")?;
-        let key = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+        let key = CertifiedKey::from_der(chain, key, &default_provider())
             .map_err(|_| "the certificate of the key in ingress.tls.key_file")?;
         Ok(Self { key: Arc::new(key), ends_s })
     }
@@ -148,7 +148,7 @@ impl Lock {
         let wrong = |what: &str| Error::new(Kind::ValidationError, doing, what);
         let shelf = Arc::new(Shelf(RwLock::new(Pair::read(certificate, key).map_err(wrong)?)));
         let resolver = Arc::clone(&shelf);
-        let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        let mut config = ServerConfig::builder_with_provider(default_provider().into())
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
             .map_err(|_| Error::internal("set up TLS"))?
             .with_no_client_auth()

@@ -10,7 +10,7 @@
 //! request of its own to the broker. Left to itself every record then wakes the library's thread when it comes, once
 //! more when its linger is over and again for its answer, and every answer wakes a thread here: on a busy machine
 //! that is more work than HTTP, HMAC and copying together. So one thread hands records over and takes answers in,
-//! and while anything is under way it does both once every [`STROKE`]: what came in between goes out together,
+//! and while anything is under way it does both once every `STROKE`: what came in between goes out together,
 //! without a linger. A record that finds nothing under way does not wait at all.
 
 use std::future::Future;

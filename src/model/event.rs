@@ -320,8 +320,8 @@ by_position!(NormalisedRecord {
 });
 
 /// A [`NormalisedRecord`] but for its content: what stands before it in the value.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(rename = "NormalisedRecord")] // the schema is the record's, cut
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 #[expect(missing_docs, reason = "the fields of NormalisedRecord")]
 pub struct RecordHead {
     pub event_id: EventId,
@@ -340,6 +340,25 @@ pub struct RecordHead {
     pub origin: Origin,
     pub normaliser: i32,
 }
+
+// Its schema is the record's, cut.
+by_position!(RecordHead as "NormalisedRecord" {
+    event_id: EventId,
+    user_id: User,
+    connection_id: ConnectionId,
+    vendor: String,
+    device_type: String,
+    via: String,
+    record_type: String,
+    record_id: String,
+    merge: Merge,
+    op: Op,
+    version: Option<Micros>,
+    received_at: Micros,
+    source: Source,
+    origin: Origin,
+    normaliser: i32,
+});
 
 /// What decide made of a record: the value of the output topics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

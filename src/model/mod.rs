@@ -37,10 +37,11 @@ macro_rules! as_text {
 /// read it. By name the library looks each field up in the schema, which costs more than the value. The type derives
 /// serde's traits with `remote = "Self"`; its fields stand in the schema's order, which the goldens hold.
 macro_rules! by_position {
-    ($type:ident { $($field:ident: $kind:ty),+ $(,)? }) => {
+    ($type:ident $(as $name:literal)? { $($field:ident: $kind:ty),+ $(,)? }) => {
         impl ::serde::Serialize for $type {
             fn serialize<S: ::serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
                 #[derive(::serde::Serialize)]
+                $(#[serde(rename = $name)])?
                 struct $type<'a>($(&'a $kind),+);
                 if out.is_human_readable() {
                     return Self::serialize(self, out);
@@ -52,6 +53,7 @@ macro_rules! by_position {
         impl<'de> ::serde::Deserialize<'de> for $type {
             fn deserialize<D: ::serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 #[derive(::serde::Deserialize)]
+                $(#[serde(rename = $name)])?
                 struct $type($($kind),+);
                 if from.is_human_readable() {
                     return Self::deserialize(from);

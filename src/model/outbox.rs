@@ -19,11 +19,22 @@ pub struct Output {
 
 const VERSION: u8 = 1;
 const ABSENT: u32 = u32::MAX;
+/// What an output has beside its parts: cause, topic, the lengths of key and value, the count of headers.
+const OUTPUT_BYTES: usize = 8 + 1 + 4 + 4 + 4;
+/// What a header has beside its name and its value: their lengths.
+const HEADER_BYTES: usize = 4 + 4;
 
 /// The bytes of these outputs.
 #[must_use]
-pub fn encode<'a>(outputs: impl IntoIterator<Item = &'a Output>) -> Vec<u8> {
-    let mut out = vec![VERSION];
+pub fn encode<'a>(outputs: impl IntoIterator<Item = &'a Output, IntoIter: Clone>) -> Vec<u8> {
+    let outputs = outputs.into_iter();
+    // Made in one piece: a megabyte that grows is copied ten times over.
+    let lengths = outputs.clone().map(|output| {
+        let headers = output.record.headers.iter().count();
+        output.record.size() + OUTPUT_BYTES + headers * HEADER_BYTES
+    });
+    let mut out = Vec::with_capacity(1 + lengths.sum::<usize>());
+    out.push(VERSION);
     for output in outputs {
         out.extend_from_slice(&output.cause.to_be_bytes());
         out.push(output.record.topic.code());

@@ -417,7 +417,7 @@ mod tests {
             normaliser: 1,
         };
         let version = |n: u128| Version {
-            place: place(if n % 2 == 0 { 7 } else { -7 }),
+            place: place(if n.is_multiple_of(2) { 7 } else { -7 }),
             hash: ContentHash::of(&n.to_be_bytes()),
         };
         let versions: Versions = (0..40).map(|n| (id(n), version(n))).collect();
@@ -435,8 +435,8 @@ mod tests {
     fn stages_survive_their_bytes() {
         let stage = |n: u128, doing| {
             let start_at = i64::try_from(n).expect("small") * 1_000_000 - 3;
-            let start_offset_s = (n % 2 == 0).then_some(-7200);
-            let end_offset_s = (n % 3 == 0).then_some(3600);
+            let start_offset_s = n.is_multiple_of(2).then_some(-7200);
+            let end_offset_s = n.is_multiple_of(3).then_some(3600);
             Stage { start_at, end_at: start_at + 5, doing, start_offset_s, end_offset_s }
         };
         let all = (0..).zip(Doing::ALL);

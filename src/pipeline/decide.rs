@@ -115,7 +115,7 @@ impl Decide {
         })?;
         let sealed = self.codec.open(value)?;
         Ok(match sealed.head.merge {
-            Merge::Replace => One::Sealed(sealed),
+            Merge::Replace => One::Sealed(Box::new(sealed)),
             Merge::Union | Merge::Removal => {
                 let content = self.codec.decode_content(&sealed.content)?;
                 One::Open(Box::new(sealed.head.with(content)))
@@ -130,7 +130,7 @@ pub struct Read(Vec<std::result::Result<One, Reject>>);
 
 /// A record: a duplicate is recognised by the bytes of its content, which are then never read.
 enum One {
-    Sealed(Sealed),
+    Sealed(Box<Sealed>),
     Open(Box<NormalisedRecord>),
 }
 
@@ -157,7 +157,7 @@ pub(super) struct Thread<'a> {
 impl Thread<'_> {
     fn record(&mut self, input: &Record, one: One) -> Result<Verdict> {
         match one {
-            One::Sealed(sealed) => self.replace(input, sealed),
+            One::Sealed(sealed) => self.replace(input, *sealed),
             One::Open(record) if record.merge == Merge::Removal => self.removal(input, &record),
             One::Open(record) => self.union(input, *record),
         }

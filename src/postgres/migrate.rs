@@ -41,6 +41,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(1, "decide", "0001_decide"),
     migration!(2, "normalise", "0002_normalise"),
     migration!(3, "samples", "0003_samples"),
+    migration!(4, "outbox", "0004_outbox"),
 ];
 
 impl Migration {

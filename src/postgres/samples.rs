@@ -33,8 +33,9 @@ pub(super) const REMOVED: &str = "
 
 /// The bucket of a row of either.
 pub(super) fn bucket_of(row: &Row) -> Result<Bucket> {
-    let (versions, stages, told): (Option<&[u8]>, Option<&[u8]>, Option<&[u8]>) =
-        (get(row, 10)?, get(row, 11)?, get(row, 12)?);
+    let versions: Option<&[u8]> = get(row, 10)?;
+    let stages: Option<&[u8]> = get(row, 11)?;
+    let told: Option<&[u8]> = get(row, 12)?;
     let samples = Samples::of_bytes(get::<&[u8]>(row, 9)?.to_vec());
     let versions = versions.map_or_else(|| Some(sample::Versions::new()), decode_versions);
     let stages = stages.map_or_else(|| Some(sample::Stages::new()), decode_stages);

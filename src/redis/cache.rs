@@ -7,8 +7,9 @@
 //! | `biometrics:{user}:timeseries` | sorted set, score `measured_at`, member the JSON (with `event_id` and `revision`); one member an event |
 //! | `biometrics:{user}:timeseries:known` | hash, event id → the revision that was shown and its time; of ours alone |
 //!
-//! Each event is one script (`show.lua`), so no reader sees half of one, and a batch is one pipeline. A script
-//! only moves forward: what comes late, or twice, changes nothing.
+//! Events are shown by a script (`show.lua`), so no reader sees half of one; a script shows a few of them, and a batch
+//! is one pipeline of scripts. A script only moves forward: what comes late, or twice, changes nothing. Its keys are
+//! of several people, so this is one server, not a cluster.
 //!
 //! # Why it never holds the pipeline up
 //! Without a connection a call fails at once. A connection that does not answer costs `command_timeout_ms`, and
@@ -54,6 +55,8 @@ pub struct Settings {
 const BUFFER_MAX: usize = 10_000;
 /// A connection that says nothing for so long while an answer is due is given up.
 const UNRESPONSIVE: Duration = Duration::from_secs(5);
+/// The most events of one script: so many hold the server up for less than a millisecond.
+const SCRIPT_EVENTS: usize = 32;
 const SHOWING: &str = "show in the cache";
 const SCRIPT: &str = include_str!("show.lua");
 
@@ -128,7 +131,7 @@ impl<C: Clock> RedisCache<C> {
         Ok(holes)
     }
 
-    /// Every event's script in one pipeline; their answers in order.
+    /// Every script in one pipeline; the events' answers in order.
     async fn pipeline(&mut self, shown: &[Shown]) -> Result<Vec<i64>> {
         let script = match &self.script {
             Some(script) => script.clone(),
@@ -139,42 +142,50 @@ impl<C: Clock> RedisCache<C> {
             }
         };
         let pipeline = self.client.pipeline();
-        for one in shown {
+        for some in shown.chunks(SCRIPT_EVENTS) {
             // The library's pipelines have no `evalsha` of their own. The command is only put down here; its
             // answer comes with all the others.
             let command = CustomCommand::new_static("EVALSHA", ClusterHash::FirstKey, false);
-            let put: Result<(), _> = pipeline.custom(command, self.command(&script, one)).await;
+            let put: Result<(), _> = pipeline.custom(command, self.command(&script, some)).await;
             put.map_err(|error| failed(&error))?;
         }
-        let answers = pipeline.try_all::<i64>().await;
-        if answers.len() < shown.len() && answers.iter().all(Result::is_ok) {
+        let mut all = Vec::with_capacity(shown.len());
+        for answers in pipeline.try_all::<Vec<i64>>().await {
+            all.extend(answers.map_err(|error| failed(&error))?);
+        }
+        if all.len() < shown.len() {
             return Err(Error::new(Kind::CacheError, SHOWING, "incomplete"));
         }
-        answers.into_iter().map(|answer| answer.map_err(|error| failed(&error))).collect()
+        Ok(all)
     }
 
     /// `EVALSHA`'s arguments: the script, its keys, what it is told.
-    fn command(&self, script: &str, shown: &Shown) -> Vec<String> {
-        let op = match shown.op {
-            Op::Upsert => "1",
-            Op::Delete => "2",
-        };
-        let (user, device) = (&shown.user, &shown.device_type);
-        vec![
-            script.to_owned(),
-            "4".to_owned(),
-            format!("biometrics:{user}:latest"),
-            format!("biometrics:{user}:{device}:latest"),
-            format!("biometrics:{user}:timeseries"),
-            format!("biometrics:{user}:timeseries:known"),
-            shown.event_id.to_string(),
-            shown.revision.to_string(),
-            shown.measured_at.to_string(),
-            op.to_owned(),
-            shown.json.clone(),
-            self.ttl_s.to_string(),
-            self.timeseries_max.to_string(),
-        ]
+    fn command(&self, script: &str, shown: &[Shown]) -> Vec<String> {
+        let mut command = Vec::with_capacity(4 + shown.len() * 9);
+        command.extend([script.to_owned(), (shown.len() * 4).to_string()]);
+        for Shown { user, device_type, .. } in shown {
+            command.extend([
+                format!("biometrics:{user}:latest"),
+                format!("biometrics:{user}:{device_type}:latest"),
+                format!("biometrics:{user}:timeseries"),
+                format!("biometrics:{user}:timeseries:known"),
+            ]);
+        }
+        command.extend([self.ttl_s.to_string(), self.timeseries_max.to_string()]);
+        for one in shown {
+            let op = match one.op {
+                Op::Upsert => "1",
+                Op::Delete => "2",
+            };
+            command.extend([
+                one.event_id.to_string(),
+                one.revision.to_string(),
+                one.measured_at.to_string(),
+                op.to_owned(),
+                one.json.clone(),
+            ]);
+        }
+        command
     }
 }
 

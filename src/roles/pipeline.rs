@@ -30,7 +30,8 @@ use crate::postgres::store::PostgresStore;
 use crate::redis::cache::RedisCache;
 use crate::stream::clock::RealClock;
 use crate::stream::relay::{self, Relay};
-use crate::stream::worker::{self, Stop, Worker};
+use crate::stream::stop::Stop;
+use crate::stream::worker::{self, Worker};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::Metrics;
 

@@ -28,7 +28,8 @@ use crate::model::connection::Connection;
 use crate::model::contract::{Topic, header};
 use crate::model::event::{BiometricEvent, NormalisedRecord};
 use crate::model::record::{Headers, OutRecord};
-use crate::stream::worker::{Settings, Stop, Worker};
+use crate::stream::stop::Stop;
+use crate::stream::worker::{Settings, Worker};
 use crate::stream::{Committed, Processor, text};
 use crate::telemetry::metrics::Metrics;
 

@@ -1,9 +1,9 @@
 //! An independent checker: what must be in the topics and in Postgres, worked out again, naively, from the log.
 //!
 //! It shares [`crate::model`] with the pipeline and nothing else. It takes the whole of `normalised-records`, folds
-//! the records of each id one after the other with plain lists (samples in [`samples`], nights in [`night`]), and
-//! compares: each revision told once, with the bytes that Postgres has, in the order of cause; each record explained.
-//! The simulator asks it after every run, and `audit` asks the same one about real topics and a real database.
+//! the records of each id one after the other with plain lists (samples: `samples`, nights: `night`), and
+//! compares: each revision told once, with the bytes that Postgres has, in the order of cause; each record
+//! explained. The simulator asks it after every run, and `audit` asks the same one about real topics and a real database.
 
 mod night;
 mod samples;

@@ -12,6 +12,7 @@ pub mod commit;
 pub mod planted;
 pub mod recover;
 pub mod relay;
+pub mod stop;
 mod tally;
 pub mod task;
 mod traced;

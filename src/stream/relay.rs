@@ -21,9 +21,9 @@ use std::time::Duration;
 use futures_util::future::{self, Either};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
+use super::stop::Stop;
 use super::tally::{self, Standing, Tally};
 use super::traced::{self, Traced};
-use super::worker::Stop;
 use super::{Clock, Converter, Log, Owned, Reader, Register, Relayed, Sender};
 use crate::error::{Disposition, Error, Kind, Result};
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Topic, header};

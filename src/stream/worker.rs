@@ -16,23 +16,24 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use futures_util::future::join;
 
 use super::batch::Batch;
 use super::commit::{Ending, Transaction, transact};
 use super::planted::Bug;
 use super::recover::{self, MARK, Recovery};
+use super::stop::Stop;
 use super::tally::{self, Standing, Tally};
 use super::task::{Cause, Event, Position, State, Task, Why};
 use super::traced::{self, Traced};
 use super::{Advance, Applied, Cache, Clock, Fenced, Log, Metadata, Processor, Publisher, Store};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::model::outbox::Output;
 use crate::model::record::OutRecord;
-use crate::model::state::Outcome;
+use crate::model::state::{Hole, Outcome, Shown};
 use crate::telemetry::metrics::Metrics;
 
 /// How a worker behaves in time. The bounds of a batch are the protocol's; smaller ones are for tests.
@@ -62,23 +63,6 @@ impl Default for Settings {
             commit_deadline: Duration::from_millis(4500),
             pause: Duration::from_millis(100),
         }
-    }
-}
-
-/// Asks loops to end; clones ask together.
-#[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// Asks.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Whether somebody asked.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -117,6 +101,8 @@ pub struct Worker<L, P, S, C, K, D> {
     stop: Stop,
     /// Whose turn it is: a careful partition's, or the others'.
     careful_turn: bool,
+    /// What is committed and the cache does not show yet.
+    unshown: Vec<Shown>,
     /// Only in a planted bug: outputs of a batch that Kafka was not asked about yet.
     early: Vec<Output>,
 }
@@ -157,6 +143,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             next_recovery: i32::MIN,
             stop: Stop::default(),
             careful_turn: false,
+            unshown: Vec::new(),
             early: Vec::new(),
         }
     }
@@ -167,6 +154,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         while !stop.is_set() {
             self.step().await;
         }
+        self.show().await;
         for owned in self.log.owned() {
             self.give_back(owned.partition, owned.term).await;
         }
@@ -198,6 +186,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         }
         let is_recovering = |task: &Task| matches!(task.state, State::Recovering(_));
         if !self.tasks.values().any(is_recovering) {
+            self.show().await;
             self.log.wait(self.settings.wait_max).await;
         }
     }
@@ -472,7 +461,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         let mut again = false;
         loop {
             let outcome = match self.decide(&batch, &partitions).await {
-                Decided::Outcome(outcome) => outcome,
+                Decided::Outcome(outcome) => *outcome,
                 Decided::Pause => {
                     self.pending = batch;
                     return self.pause().await;
@@ -526,7 +515,15 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             Some(_) => Default::default(), // what is given up is not looked at either
             None => self.processor.plan(batch.records()),
         };
-        let (progress, known) = match self.store.load(topic, partitions, &plan).await {
+        let unshown = std::mem::take(&mut self.unshown);
+        let Self { store, cache, clock, .. } = self;
+        let load = async { (store.load(topic, partitions, &plan).await, clock.elapsed()) };
+        let ((load, loaded), shown) = join(load, cache.show(&unshown)).await;
+        self.time("load", started, loaded);
+        if !unshown.is_empty() {
+            self.shown(started, shown).await;
+        }
+        let (progress, known) = match load {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.failed(&error);
@@ -545,7 +542,6 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             return Decided::Recover;
         }
         let loaded = self.clock.elapsed();
-        self.time("load", started, loaded);
         let decided = match untried {
             Some(outcome) => Ok(outcome),
             None => self.processor.decide(batch.records(), read, known),
@@ -554,7 +550,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         match decided {
             Ok(mut outcome) => {
                 self.plant_clock(&mut outcome);
-                Decided::Outcome(outcome)
+                Decided::Outcome(Box::new(outcome))
             }
             Err(error) => {
                 self.failed(&error);
@@ -639,8 +635,8 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             if next > at.applied {
                 self.on(*partition, Event::Applied(next));
             }
-            let of_partition = outcome.outbox.remove(partition).into_iter().flatten();
-            outputs.extend(of_partition.filter(|output| output.cause >= at.out));
+            let of_partition = outcome.outbox.get(partition).into_iter().flatten();
+            outputs.extend(of_partition.filter(|output| output.cause >= at.out).cloned());
             if next > at.out {
                 offsets.push((*partition, next, format!("{MARK}{}", at.fence)));
             }
@@ -656,7 +652,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         if nothing_to_say || self.transact(&partitions, &records, &offsets, metadata).await {
             self.sent(&partitions);
             tally::batch(&self.metrics, batch, &outcome, &records, self.clock.now_us());
-            self.show(&outcome).await;
+            self.unshown.append(&mut outcome.shown);
             self.traced.end(&self.clock, Some(&outcome));
         }
     }
@@ -713,13 +709,20 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         }
     }
 
-    /// The cache, best effort: what it cannot take is counted, and is right again with the next event.
-    async fn show(&mut self, outcome: &Outcome) {
-        if outcome.shown.is_empty() {
-            return;
+    /// The cache, best effort: what it cannot take is counted, and is right again with the next event. Beside the
+    /// next load, or when there is none: what is committed is not held up by it, nor is what follows.
+    async fn show(&mut self) {
+        let unshown = std::mem::take(&mut self.unshown);
+        if !unshown.is_empty() {
+            let started = self.clock.elapsed();
+            let shown = self.cache.show(&unshown).await;
+            self.shown(started, shown).await;
         }
-        let started = self.clock.elapsed();
-        let shown = match self.cache.show(&outcome.shown).await {
+    }
+
+    /// The end of a show: holes are filled with what stands before.
+    async fn shown(&mut self, started: Duration, shown: Result<Vec<Hole>>) {
+        let shown = match shown {
             Ok(holes) if holes.is_empty() => Ok(holes),
             Ok(holes) => match self.store.latest(&holes).await {
                 Ok(before) => self.cache.show(&before).await,
@@ -731,7 +734,9 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         if let Err(error) = shown {
             self.metrics.errors.at([error.kind.name()]).inc();
         }
-        self.time("redis", started, self.clock.elapsed());
+        // No part of a batch's span: it runs beside the next one.
+        let took = self.clock.elapsed().saturating_sub(started).as_secs_f64();
+        self.metrics.batch_seconds.at(["redis"]).observe(took);
     }
 
     // ── when nothing arrives (§1.6) ────────────────────────────────────────────────────────────────────────
@@ -797,7 +802,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
 
 /// What came of load and decide.
 enum Decided {
-    Outcome(Outcome),
+    Outcome(Box<Outcome>),
     /// The same batch again, after a pause.
     Pause,
     /// The partitions recover; the batch is taken again then.

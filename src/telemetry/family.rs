@@ -227,11 +227,18 @@ impl Drop for Peak {
 
 /// Gauges by one label that show only once they are set: nothing is known before, and 0 would be a claim.
 #[derive(Clone)]
-pub struct Seldom(Arc<(&'static Row, Registry, Vec<(&'static str, OnceLock<IntGauge>)>)>);
+pub struct Seldom(Arc<Rare>);
+
+/// What [`Seldom`] shares.
+struct Rare {
+    row: &'static Row,
+    registry: Registry,
+    gauges: Vec<(&'static str, OnceLock<IntGauge>)>,
+}
 
 impl std::fmt::Debug for Seldom {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_list().entries(self.0.2.iter().map(|(name, _)| name)).finish()
+        out.debug_list().entries(self.0.gauges.iter().map(|(name, _)| name)).finish()
     }
 }
 
@@ -241,14 +248,14 @@ impl Made for Seldom {
     fn made(maker: &Maker<'_>, row: &'static Row) -> Self {
         let values = row.labels.iter().flat_map(|label| label.values(maker.vendors));
         let gauges = values.map(|value| (value, OnceLock::new())).collect();
-        Self(Arc::new((row, maker.registry.clone(), gauges)))
+        Self(Arc::new(Rare { row, registry: maker.registry.clone(), gauges }))
     }
 }
 
 impl Seldom {
     /// Sets the gauge of this value; nothing where the value is not of the label's set.
     pub fn set(&self, value: &str, to: i64) {
-        let (row, registry, gauges) = &*self.0;
+        let Rare { row, registry, gauges } = &*self.0;
         if let Some((value, gauge)) = gauges.iter().find(|(known, _)| *known == value) {
             let maker = Maker { registry, vendors: &[] };
             gauge.get_or_init(|| maker.one(row, &[*value], &[])).set(to);
@@ -260,11 +267,25 @@ impl Seldom {
 ///
 /// A value counts as the upper bound of its step, so that the sum beside the steps says no more than they do.
 #[derive(Clone)]
-pub struct Values(Arc<(AtomicBool, Vec<(&'static str, f64, f64, Histogram)>)>);
+pub struct Values(Arc<Lying>);
+
+/// What [`Values`] shares.
+struct Lying {
+    counts: AtomicBool,
+    metrics: Vec<Steps>,
+}
+
+/// A metric whose values are counted: its lowest plausible value and the height of a step.
+struct Steps {
+    metric: &'static str,
+    low: f64,
+    step: f64,
+    seen: Histogram,
+}
 
 impl std::fmt::Debug for Values {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_list().entries(self.0.1.iter().map(|(name, ..)| name)).finish()
+        out.debug_list().entries(self.0.metrics.iter().map(|of| of.metric)).finish()
     }
 }
 
@@ -281,27 +302,27 @@ impl Made for Values {
             let step = (high - low) / f64::from(STEPS);
             let bounds: Vec<f64> =
                 (0..=STEPS).map(|number| low + step * f64::from(number)).collect();
-            Some((metric.name, low, step, maker.one(row, &[metric.name], &bounds)))
+            let seen = maker.one(row, &[metric.name], &bounds);
+            Some(Steps { metric: metric.name, low, step, seen })
         });
-        Self(Arc::new((AtomicBool::new(true), counted.collect())))
+        Self(Arc::new(Lying { counts: AtomicBool::new(true), metrics: counted.collect() }))
     }
 }
 
 impl Values {
     /// Counts nothing from here on.
     pub fn leave_empty(&self) {
-        self.0.0.store(false, Ordering::Relaxed);
+        self.0.counts.store(false, Ordering::Relaxed);
     }
 
     /// Counts a value of a metric; nothing where the metric is not counted.
     pub fn observe(&self, metric: &str, value: f64) {
-        let (counts, series) = &*self.0;
-        if !counts.load(Ordering::Relaxed) {
+        if !self.0.counts.load(Ordering::Relaxed) {
             return;
         }
-        if let Some((_, low, step, seen)) = series.iter().find(|(name, ..)| *name == metric) {
-            let above = ((value - low) / step).ceil().clamp(0.0, f64::from(STEPS) + 1.0);
-            seen.observe(low + above * step);
+        if let Some(of) = self.0.metrics.iter().find(|of| of.metric == metric) {
+            let above = ((value - of.low) / of.step).ceil().clamp(0.0, f64::from(STEPS) + 1.0);
+            of.seen.observe(of.low + above * of.step);
         }
     }
 }

@@ -87,7 +87,6 @@ macro_rules! table {
                 let maker = Maker { registry: &registry, vendors };
                 let mut rows = TABLE.iter();
                 $(
-                    #[expect(clippy::expect_used, reason = "as many rows as fields, in one order")]
                     let $field = <$type as Made>::made(
                         &maker,
                         rows.next().expect("invariant: a row for each field"),

@@ -46,10 +46,14 @@ pub(crate) fn profile(
         }
         _ => {
             deployment.connect(scale.people);
-            lay(&deployment.config.kafka, &backlog(scale));
+            let records = backlog(scale);
             let reader = Reader::start(&deployment.config.kafka, false);
             let pipeline = deployment.start("pipeline", "a");
+            // Only threads that are there are sampled, so the work comes when all are and perf looks.
+            pipeline.ready();
             let perf = record(&pipeline, &samples);
+            std::thread::sleep(scale.rest);
+            lay(&deployment.config.kafka, &records);
             wait("every record is an event", || reader.seen.count() >= scale.backlog);
             pipeline.end();
             ended(Some(perf));

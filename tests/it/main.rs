@@ -8,6 +8,7 @@
     reason = "a test that panics fails, which is what it is for"
 )]
 
+mod alerts;
 mod cache_laws;
 mod cli;
 mod config;
@@ -34,3 +35,6 @@ mod tls;
 mod top;
 mod turns;
 mod vendor_laws;
+
+#[path = "../promql/mod.rs"]
+mod promql;

@@ -211,7 +211,7 @@ async fn one_trace_from_the_request_to_the_event() {
             .map(|one| one.name.as_str())
             .collect();
         let expected: &[&str] = match name {
-            "decide" => &["decide", "kafka", "load", "postgres", "redis"],
+            "decide" => &["decide", "kafka", "load", "postgres"],
             _ => &["commit", "connections", "convert", "send"],
         };
         assert_eq!(parts, expected.iter().copied().collect(), "{name}");

@@ -76,7 +76,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("deadpool_postgres", &["src/postgres/"]),
     ("tokio_postgres_rustls", &["src/postgres/"]),
     ("fred", &["src/redis/"]),
-    ("rustls", &["src/ingress/tls.rs", "src/postgres/"]),
+    ("rustls", &["src/ingress/tls.rs", "src/postgres/", "src/commands/"]),
     ("tokio_rustls", &["src/ingress/tls.rs"]),
     ("governor", &["src/ingress/limit.rs"]),
     ("prometheus", &["src/telemetry/", "src/ingress/"]),

@@ -20,7 +20,11 @@ mod process;
 mod rebuild;
 mod register_laws;
 mod store_laws;
+mod telemetry;
 mod world;
 
 #[path = "../laws/log.rs"]
 mod laws;
+
+#[path = "../promql/mod.rs"]
+mod promql;

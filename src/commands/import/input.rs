@@ -97,7 +97,8 @@ impl<R: BufRead> BufRead for Input<R> {
         if !buffer.is_empty() && self.left == 0 {
             return Err(ErrorKind::FileTooLarge.into());
         }
-        Ok(buffer.get(..buffer.len().min(self.left)).unwrap_or_default())
+        let most = usize::try_from(self.most.saturating_sub(self.read)).unwrap_or(usize::MAX);
+        Ok(buffer.get(..buffer.len().min(self.left).min(most)).unwrap_or_default())
     }
 
     fn consume(&mut self, count: usize) {
@@ -115,15 +116,15 @@ impl<R: BufRead> BufRead for Input<R> {
     }
 }
 
+/// Who reads what a file is.
+pub(super) type With<'w> =
+    &'w mut dyn FnMut(Format, Input<&mut dyn BufRead>) -> Result<(), Failure>;
+
 /// Opens a file and hands what is to be read of it to `with`.
 ///
 /// # Errors
 /// Where it cannot be opened, is none of ours, or `with` fails.
-pub(super) fn open(
-    path: &Path,
-    progress: &Arc<Progress>,
-    with: &mut dyn FnMut(Format, Input<&mut dyn BufRead>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+pub(super) fn open(path: &Path, progress: &Arc<Progress>, with: With<'_>) -> Result<(), Failure> {
     let system = |doing| move |error: io::Error| Failure::System { doing, kind: error.kind() };
     let file = File::open(path).map_err(system("open the file"))?;
     let bytes = file.metadata().map_err(system("open the file"))?.len();
@@ -151,11 +152,7 @@ fn format(start: &[u8]) -> Result<Format, Failure> {
     }
 }
 
-fn zipped(
-    file: BufReader<File>,
-    progress: &Arc<Progress>,
-    with: &mut dyn FnMut(Format, Input<&mut dyn BufRead>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+fn zipped(file: BufReader<File>, progress: &Arc<Progress>, with: With<'_>) -> Result<(), Failure> {
     let bad = |why| Failure::File { why, line: 1, byte: 0 };
     let mut archive = ZipArchive::new(file).map_err(|_| bad("a zip that cannot be read"))?;
     let index = export_of(&archive)

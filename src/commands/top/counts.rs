@@ -103,6 +103,12 @@ pub struct Account {
 }
 
 impl Account {
+    /// Whether any page was ever read.
+    #[must_use]
+    pub const fn was_read(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// Takes a page that was read at this time; absent where there was none.
     pub fn take(&mut self, at: Duration, page: Option<&Page>) {
         self.step = None;

@@ -214,7 +214,7 @@ fn flow(figures: &Figures, width: usize) -> Block {
     let titles = cells.into_iter().chain(in_all).map(str::to_owned).collect::<Vec<_>>();
     let mut rows = Vec::new();
     if let Ok(titles) = <[String; 9]>::try_from(titles) {
-        rows.push(Row::title(row(if sums { "/s, then in all" } else { "per second" }, titles)));
+        rows.push(Row::title(row(if sums { "/s, then sums" } else { "per second" }, titles)));
     }
     let shown = |name: &str, flow: Flow| {
         let cells = [
@@ -355,9 +355,12 @@ pub fn line(figures: &Figures) -> String {
     put("unavailable_s", number(flow.unavailable.per_s));
     put("records_s", number(flow.records.per_s));
     put("events_s", number(flow.events.per_s));
-    put("accepted", flow.accepted.in_all.to_string());
+    // Of processes that were never there, nothing is known: 0 would be a figure.
+    let known = figures.processes.iter().any(|process| process.was_there);
+    let whole = |value: u64| if known { value.to_string() } else { "-".to_owned() };
+    put("accepted", whole(flow.accepted.in_all));
     for end in ["published", "duplicate", "superseded", "ignored", "held", "dead_lettered"] {
-        put(end, ends.get(end).map_or(0, |count| count.in_all).to_string());
+        put(end, whole(ends.get(end).map_or(0, |count| count.in_all)));
     }
     for stage in ["normalise", "decide"] {
         let behind = figures.lag.get(stage).map(|lag| lag.records.to_string());
@@ -374,10 +377,10 @@ pub fn line(figures: &Figures) -> String {
     put("permits", permits.unwrap_or_else(|| "-".to_owned()));
     let stopped = figures.partitions.values().filter_map(|states| states.get("stopped"));
     let stopped = stopped.fold(0_u64, |sum, count| sum.saturating_add(*count));
-    put("stopped", stopped.to_string());
-    put("rebalances", in_all(&figures.rebalances).to_string());
-    put("recoveries", in_all(&figures.recoveries).to_string());
-    put("errors", in_all(&figures.errors).to_string());
+    put("stopped", whole(stopped));
+    put("rebalances", whole(in_all(&figures.rebalances)));
+    put("recoveries", whole(in_all(&figures.recoveries)));
+    put("errors", whole(in_all(&figures.errors)));
     let kinds = figures.errors.iter().filter(|(_, count)| is_under_way(**count));
     put("errors_now", listed(kinds.map(|(kind, _)| kind.clone())));
     line

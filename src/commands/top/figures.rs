@@ -79,6 +79,8 @@ pub struct Process {
     /// What is wrong with its page, where it is unreadable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flaw: Option<String>,
+    /// Whether any page of it was ever read: else its sums are not known.
+    pub was_there: bool,
     /// How often it was seen to start again.
     pub restarts: u32,
     /// What it depends on, by name.
@@ -333,6 +335,7 @@ fn process(seen: &Seen) -> Process {
             0 => flaw.what.to_owned(),
             line => format!("line {line}: {}", flaw.what),
         }),
+        was_there: seen.account.was_read(),
         restarts: seen.account.restarts,
         dependencies: seen.parts.iter().map(dependency).collect(),
     }

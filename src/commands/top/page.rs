@@ -348,7 +348,7 @@ mod tests {
         let page = read(&metrics.text()).expect("our own page");
         let of_terra = |name| {
             let is_terra = |labels: &&Labels| labels.get("vendor").is_some_and(|is| is == "terra");
-            page.samples(name).filter(move |(labels, _)| is_terra(&labels)).collect::<Vec<_>>()
+            page.samples(name).filter(move |(labels, _)| is_terra(labels)).collect::<Vec<_>>()
         };
         let requests = of_terra("webhook_events_total");
         let accepted = requests.iter().find(|(labels, _)| labels["status"] == "200");

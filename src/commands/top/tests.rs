@@ -138,6 +138,7 @@ fn a_line_has_the_same_names_whatever_is_known() {
     assert!(
         nothing.starts_with("time=2026-03-29T07:00:01Z away=127.0.0.1:9100 down=- requests_s=- ")
     );
+    assert!(nothing.contains(" accepted=- ") && nothing.contains(" errors=- "), "{nothing}");
 }
 
 /// After a restart counts begin at 0: rates are of what came since, sums go on, and nothing is below 0.

@@ -2,7 +2,7 @@
 //!
 //! Apple has no server, so the contract on the wire is ours (`vendors.md` §4). Two shapes of `data` are read: our own
 //! (A: `records`, `sleep`, `workouts`, `deleted`), which the `import` command makes of an `export.xml` as well, and that
-//! of Health Auto Export (B: `metrics`, [`exported`]). What shapes this file:
+//! of Health Auto Export (B: `metrics`, `exported`). What shapes this file:
 //!
 //! - A sample is immutable and has a uuid; a change is a deletion and a new sample. So a record is a *bucket* of
 //!   samples that gather by their id (`push.rs`), and the same sample in two pushes counts once.
@@ -14,7 +14,7 @@
 //! - `%` is a fraction of one in shape A and a percentage in shape B. SDNN is `hrv_sdnn` and never rMSSD.
 //! - Names of devices and metadata are a person's own words: they stay in the raw topic (`source.rs`).
 //!
-//! Positions of items run through the arrays of `data` in the order of [`ARRAYS`], in whichever order the body has
+//! Positions of items run through the arrays of `data` in the order of `ARRAYS`, in whichever order the body has
 //! them; in `metrics` they run through the elements of each metric's own `data`. Sleep is kept in its buckets, stage
 //! by stage; sessions are made of it later.
 //!
