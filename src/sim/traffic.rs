@@ -457,9 +457,10 @@ impl Traffic {
                 })
             })
             .collect();
+        let (sleep, deleted) = (self.night(now_us), self.gone(person));
         let body = json!({
             "provider": "apple", "sdkVersion": "1.4.0", "syncTimestamp": utc(now_us),
-            "data": {"records": samples, "sleep": [], "workouts": [], "deleted": []},
+            "data": {"records": samples, "sleep": sleep, "workouts": [], "deleted": deleted},
         });
         let connection = self.people.get(person).map(|person| person.connection.to_string());
         let token = token(&self.keys.healthkit, &connection.unwrap_or_default());
@@ -472,6 +473,53 @@ impl Traffic {
 }
 
 const HOUR_US: Micros = 3_600_000_000;
+
+/// A night's stages by their names in HealthKit, an hour each.
+const STAGES: [&str; 6] = ["inBed", "asleepCore", "asleepDeep", "asleepREM", "awake", "asleepCore"];
+
+/// What a phone pushes beside heart rates.
+impl Traffic {
+    /// The stages of the last hours. Phones have whole hours in common, so that a later push goes on with the night
+    /// of an earlier one; the last stage has no id, and is replaced by whoever has that hour later.
+    fn night(&mut self, now_us: Micros) -> Vec<Value> {
+        let hour = now_us.div_euclid(HOUR_US) * HOUR_US;
+        (0..)
+            .zip(STAGES)
+            .map(|(at, stage)| {
+                let start_us = hour - (7 - at) * HOUR_US;
+                let (high, low) = (self.random.roll(), self.random.roll());
+                let id = uuid::Uuid::from_u64_pair(high, low).to_string();
+                json!({
+                    "id": (at < 5).then_some(id), "stage": stage,
+                    "startDate": utc(start_us), "endDate": utc(start_us + HOUR_US),
+                    "zoneOffset": "+01:00",
+                    "source": {"bundleIdentifier": "com.apple.health", "productType": "Watch7,5"},
+                })
+            })
+            .collect()
+    }
+
+    /// Now and then a sample that was pushed before, and one that never was: its deletion came first.
+    fn gone(&mut self, person: usize) -> Vec<Value> {
+        if self.below(4) > 0 {
+            return Vec::new();
+        }
+        let pushed = self.earlier.iter().rev().filter(|sent| sent.vendor == "healthkit");
+        let connection = self.people.get(person).map(|person| person.connection.to_string());
+        let token = token(&self.keys.healthkit, &connection.unwrap_or_default());
+        let bearer = format!("Bearer {token}");
+        let own = |sent: &&Sent| sent.headers.iter().any(|(_, value)| *value == bearer);
+        let body = pushed.filter(own).find_map(|sent| {
+            let body: Value = serde_json::from_slice(&sent.body).ok()?;
+            body.pointer("/data/sleep/2/id").cloned()
+        });
+        let never = uuid::Uuid::from_u64_pair(self.random.roll(), self.random.roll()).to_string();
+        let sleep = "HKCategoryTypeIdentifierSleepAnalysis";
+        let known = body.map(|id| json!({"id": id, "type": sleep}));
+        let unknown = json!({"id": never, "type": "HKQuantityTypeIdentifierHeartRate"});
+        known.into_iter().chain([unknown]).collect()
+    }
+}
 
 fn terra_user(person: &Person) -> Value {
     json!({

@@ -288,6 +288,57 @@ journey! {
 }
 
 journey! {
+    /// Samples of sleep become one record a source and date, however often and in how many pushes they come; with
+    /// the last sample of a night the night goes.
+    fn samples_of_sleep_become_nights(story: &mut Story) {
+        story.connect_healthkit();
+        for _ in 0..3 {
+            story.deliver("healthkit", "night");
+        }
+        story.run();
+        let nights = story.of_type("sleep");
+        let there = |nights: &[BiometricEvent]| -> BTreeMap<String, BiometricEvent> {
+            let latest = nights.iter().map(|night| (night.record_id.clone(), night.clone()));
+            let mut there: BTreeMap<_, _> = latest.collect();
+            there.retain(|_, night| night.op == Op::Upsert);
+            there
+        };
+        let last = there(&nights);
+        // The phone only lay in bed; the watch has the night, another app its own hour. The nap of the afternoon is
+        // dated after its receipt in this world, and its clock is not believed.
+        assert_eq!(last.len(), 2, "{:?}", last.keys());
+        let watch = last.iter().find(|(key, _)| key.ends_with("Watch7,5")).expect("the watch's").1;
+        assert_eq!(watch.merge, biometric_bridge::model::event::Merge::Replace);
+        let of = |name: &str| -> Vec<f64> {
+            let of = watch.content.readings.iter().filter(|reading| reading.metric == name);
+            of.filter_map(|reading| reading.value).collect()
+        };
+        let minutes = 28.5 + 44.5 + 20.0 + 290.0;
+        assert_eq!(of("sleep_total_duration"), [minutes * 60.0]);
+        assert_eq!(of("sleep_awake_duration"), [120.0]);
+        let deleted = nights.iter().filter(|night| night.op == Op::Delete).count();
+        assert_eq!(deleted, 0);
+        // Every sample of the night is deleted; each push of it comes again after that.
+        let body = include_str!("../fixtures/healthkit/night.json");
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        let samples = body["data"]["sleep"].as_array().expect("samples");
+        let gone: Vec<_> = samples
+            .iter()
+            .map(|sample| serde_json::json!({
+                "id": sample["id"], "type": "HKCategoryTypeIdentifierSleepAnalysis"
+            }))
+            .collect();
+        let body = serde_json::json!({"data": {"deleted": gone}}).to_string();
+        let user = "3f1c2b7a-0d4e-5a6b-8c9d-112233445566";
+        story.driver.deliver("healthkit", Bytes::from(body), &[(header::VENDOR_USER, user)]);
+        story.run();
+        story.deliver("healthkit", "night");
+        story.run();
+        assert!(there(&story.of_type("sleep")).is_empty(), "{}", story.driver.explain());
+    }
+}
+
+journey! {
     /// A stream of everything that people and vendors do, samples included, against the oracle.
     fn a_stream_of_everything(story: &mut Story) {
         for seed in 1..=6 {

@@ -145,18 +145,33 @@ async fn what_is_no_page_is_unreadable() {
     assert_eq!(said["processes"][0]["flaw"], "line 1: a name is missing");
 }
 
+/// A signal to a running `top`, once it has printed its first line; its lines and its exit code.
+async fn signalled(signal: &'static str, arguments: &[&str]) -> (Vec<String>, Option<i32>) {
+    let arguments: Vec<&str> = ["top"].iter().chain(arguments).copied().collect();
+    let mut child = program(&arguments).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut seen = vec![lines.next().expect("a line").expect("text")];
+        let asked = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        assert!(asked.expect("kill runs").success());
+        seen.extend(lines.map(|line| line.expect("text")));
+        (seen, child.wait().expect("it ends").code())
+    });
+    ended.await.expect("it ends")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_it_with_0() {
     let process = Process::start().await;
-    let mut command = program(&["top", "--url", &process.url()]);
-    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
-    let lines = BufReader::new(child.stdout.take().expect("a pipe"));
-    let ended = tokio::task::spawn_blocking(move || {
-        let line = lines.lines().next().expect("a line").expect("text");
-        let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-        (line, asked.expect("kill runs").success(), child.wait().expect("it ends").code())
-    });
-    let (line, asked, code) = ended.await.expect("it ends");
-    assert!(line.starts_with("time="), "{line}");
-    assert_eq!((asked, code), (true, Some(0)));
+    let (lines, code) = signalled("-INT", &["--url", &process.url()]).await;
+    assert!(lines.iter().all(|line| line.starts_with("time=")), "{lines:?}");
+    assert_eq!(code, Some(0));
+}
+
+/// Of a terminal that somebody resizes while the lines go elsewhere nothing is seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resize_prints_nothing() {
+    let process = Process::start().await;
+    let (lines, code) = signalled("-WINCH", &["--count", "2", "--url", &process.url()]).await;
+    assert_eq!((lines.len(), code), (2, Some(0)), "{lines:?}");
 }

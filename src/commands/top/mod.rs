@@ -102,7 +102,7 @@ async fn look(
     loop {
         let figures = tokio::select! {
             () = stop.cancelled() => break,
-            _ = resized.recv() => last.take(),
+            _ = resized.recv(), if moves => last.take(),
             figures = async { ticks.tick().await; watch.look().await } => {
                 looks += 1;
                 Some(figures)
