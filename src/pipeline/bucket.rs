@@ -76,20 +76,30 @@ pub fn gather(
         let (Some(reading), Some(keep)) = (readings.get(index), kept.get_mut(index)) else {
             continue;
         };
-        match bucket.samples.get(&id) {
+        let said = || Version { place: at, hash: said(reading, offsets) };
+        let version = match bucket.samples.get(&id) {
             None => {
                 let gone = !waiting.is_empty() && waiting.remove(&id);
                 change.waited |= gone;
                 new.push((id, gone));
-                *keep = !gone;
+                if gone {
+                    continue;
+                }
+                is_derived(reading).then(said)
             }
             Some(false) if is_derived(reading) => {
-                *keep = replaces(bucket, &mut change, (id, reading), (at, offsets), flaws);
+                let version = replacing(bucket, &mut change, id, at, said, flaws);
+                if version.is_none() {
+                    continue;
+                }
+                version
             }
             Some(_) => continue,
-        }
-        if *keep {
-            keep_detail(bucket, &mut change, (id, reading), (at, offsets));
+        };
+        *keep = true;
+        bucket.versions.extend(version.map(|version| (id, version)));
+        if let Some(offsets) = offsets {
+            change.slept |= keep_stage(bucket, id, stage(reading, offsets));
         }
     }
     change.seen = !new.is_empty();
@@ -102,47 +112,38 @@ pub fn gather(
     change
 }
 
-/// Whether a sample of a derived id replaces the one that is there; moves the place up where it only confirms it.
-fn replaces(
+/// The version by which a sample of a derived id replaces the one that is there; none where it does not, and the place
+/// moves up where it only confirms it.
+fn replacing(
     bucket: &mut Bucket,
     change: &mut Change,
-    (id, reading): (Uuid, &Reading),
-    (at, offsets): (Place, Option<Offsets>),
+    id: Uuid,
+    at: Place,
+    said: impl FnOnce() -> Version,
     flaws: Flaws,
-) -> bool {
+) -> Option<Version> {
     // Without a version it came under a device's own id, and that is one sample for ever.
-    let Some(known) = bucket.versions.get_mut(&id) else { return false };
+    let known = bucket.versions.get_mut(&id)?;
     if !is_above(at, known.place) && !flaws.has(Flaw::OrderIgnored) {
-        return false;
+        return None;
     }
-    if known.hash == said(reading, offsets) {
+    let version = said();
+    if known.hash == version.hash {
         known.place = at;
         change.moved = true;
-        return false;
+        return None;
     }
     change.replaced.push(id);
-    true
+    Some(version)
 }
 
-/// Keeps of a sample that is new or replaces one what its kind needs.
-fn keep_detail(
-    bucket: &mut Bucket,
-    change: &mut Change,
-    (id, reading): (Uuid, &Reading),
-    (at, offsets): (Place, Option<Offsets>),
-) {
-    if is_derived(reading) {
-        let version = Version { place: at, hash: said(reading, offsets) };
-        bucket.versions.insert(id, version);
-    }
-    if let Some(offsets) = offsets {
-        let stage = stage(reading, offsets);
-        let before = match stage {
-            Some(stage) => bucket.stages.insert(id, stage),
-            None => bucket.stages.remove(&id),
-        };
-        change.slept |= before != stage;
-    }
+/// Keeps what a sample of sleep says; gives whether that is something else than it said before.
+fn keep_stage(bucket: &mut Bucket, id: Uuid, stage: Option<Stage>) -> bool {
+    let before = match stage {
+        Some(stage) => bucket.stages.insert(id, stage),
+        None => bucket.stages.remove(&id),
+    };
+    before != stage
 }
 
 /// A sample that is gone: what was to say about it is forgotten, that it was there is not.

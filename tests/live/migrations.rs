@@ -30,7 +30,8 @@ async fn up_and_down_and_up_again() {
     let mut printed = Vec::new();
     commands::migrate::down(&settings, 1, true, &mut printed).await.expect("down");
     let text = String::from_utf8(printed).expect("text");
-    assert!(text.contains("\"number\":2,\"state\":\"pending\""), "{text}");
+    let last = format!("\"number\":{},\"state\":\"pending\"", MIGRATIONS.len());
+    assert!(text.contains(&last), "{text}");
     assert!(migrate::check(&settings).await.is_err());
     migrate::down(&settings, 99).await.expect("all the way");
     assert_eq!(tables(&world).await, [""; 0], "each way back takes away what its way made");
@@ -82,5 +83,5 @@ async fn a_step_that_fails_leaves_nothing_behind() {
     assert!(all.contains(&"revisions".to_owned()), "the first step stands");
     assert!(!all.contains(&"connections".to_owned()), "of the second there is nothing");
     world.sql("DROP TABLE held").await;
-    assert_eq!(migrate::up(&world.settings()).await.expect("goes on").len(), 1);
+    assert_eq!(migrate::up(&world.settings()).await.expect("goes on").len(), MIGRATIONS.len() - 1);
 }
