@@ -61,9 +61,11 @@ fn codec() -> Arc<Codec> {
 fn reading(shape: &Shape, day: i32, number: i64) -> Reading {
     let metric = metric::find(shape.metric).expect("a metric");
     let start = Day(day).start_utc_us() + number * 80 * SECOND;
-    let mut reading = match metric.symbols.get(number.rem_euclid(4).unsigned_abs() as usize) {
+    let turn = u8::try_from(number % 4).expect("small");
+    let value = i32::try_from(60 + number % 40 + shape.receipt).expect("small");
+    let mut reading = match metric.symbols.get(usize::from(turn)) {
         Some(symbol) => metric.symbol(symbol, start, Some(start + 80 * SECOND)).expect("a symbol"),
-        None => metric.reading(60.0 + (number % 40 + shape.receipt) as f64, start, None),
+        None => metric.reading(f64::from(value), start, None),
     };
     let seed = u128::from((i64::from(day) * 100_000 + number).unsigned_abs());
     let id = Uuid::from_u128(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
