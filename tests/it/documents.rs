@@ -167,6 +167,48 @@ fn a_pending_score_is_no_value_and_the_score_its_second_revision() {
     });
 }
 
+/// A cycle is never notified: the next recovery brings what became of it, as its second revision.
+#[test]
+fn the_next_recovery_closes_the_cycle() {
+    let today = fixture("whoop", "document_recovery_with_its_cycles");
+    let mut yesterday: serde_json::Value = serde_json::from_slice(&today).expect("JSON");
+    let sleep = yesterday[3]["records"][2].clone();
+    yesterday[1]["sleep_id"] = sleep["id"].clone();
+    yesterday[1]["cycle_id"] = sleep["cycle_id"].clone();
+    yesterday[1]["updated_at"] = sleep["updated_at"].clone();
+    let mut cycle = yesterday[2]["records"][1].clone();
+    cycle.as_object_mut().expect("an object").remove("end");
+    cycle["score"]["strain"] = 0.4.into();
+    cycle["updated_at"] = sleep["updated_at"].clone();
+    yesterday[2]["records"] = serde_json::Value::Array(vec![cycle]);
+    yesterday[0] = sleep;
+    each(|story| {
+        let (whoop, body) = (of("whoop", WHOOPS), Bytes::from(yesterday.to_string()));
+        story.fetch_for(&whoop, body, "recovery", "2026-03-28T05:50:00Z");
+        for minute in [50, 52] {
+            let at = format!("2026-03-29T06:{minute}:00Z");
+            story.fetch_for(&whoop, today.clone(), "recovery", &at);
+        }
+        let told: Vec<_> = story
+            .told("cycle")
+            .into_iter()
+            .filter(|event| event.record_id == "93720011")
+            .map(|event| {
+                let day = event.content.day().map(|day| day.to_string());
+                (event.revision, reading(&event, "whoop.strain"), event.content.state, day)
+            })
+            .collect();
+        let day = Some("2026-03-28".to_owned());
+        let expected = [
+            (1, Some(0.4), "tentative".to_owned(), day.clone()),
+            (2, Some(13.6), "final".to_owned(), day),
+        ];
+        assert_eq!(told, expected, "{}", story.driver.explain());
+        assert_eq!(story.told("recovery").len(), 2, "one a night");
+        assert!(story.driver.waiting().0.is_empty(), "what was fetched asks for nothing");
+    });
+}
+
 /// A deletion ends the fetch, stands above what was fetched before it, and takes the recovery with its sleep.
 #[test]
 fn a_deletion_stands_above_what_was_asked_for_before_it() {

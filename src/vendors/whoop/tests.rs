@@ -287,6 +287,28 @@ fn an_open_cycle_is_tentative_and_its_day_is_known_by_its_sleep() {
 }
 
 #[test]
+fn a_recovery_brings_its_cycle_and_the_one_before_which_is_over() {
+    let found = records("recovery", fixture!("recovery_with_its_cycles"));
+    let told: Vec<_> = found
+        .iter()
+        .map(|record| {
+            let day = record.content.day().map(|day| day.to_string()).unwrap_or_default();
+            (record.record_id.as_str(), record.content.state.as_str(), day)
+        })
+        .collect();
+    let recovery = format!("recovery:{SLEEP}");
+    let expected = [
+        (recovery.as_str(), "final", "2026-03-29".to_owned()),
+        ("93840022", "tentative", "2026-03-29".to_owned()),
+        ("93720011", "final", "2026-03-28".to_owned()),
+    ];
+    assert_eq!(told, expected, "and not the one whose sleep is not there");
+    assert_eq!(value(&found[2], "whoop.strain"), Some(13.6));
+    assert_eq!(value(&found[2], "heart_rate_daily_max"), Some(158.0));
+    assert!(read("recovery", fixture!("recovery_missing")).is_err(), "it is not in it");
+}
+
+#[test]
 fn a_workout_needs_no_number_of_its_sport_and_a_user_may_be_large() {
     let run = one("workout", fixture!("workout").replace("9007199254740993", "481516").as_str());
     assert_eq!(run.content.attributes["sport"], "running");
