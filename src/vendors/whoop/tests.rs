@@ -7,7 +7,7 @@ use crate::model::contract::header;
 use crate::model::record::Headers;
 use crate::model::time::Day;
 use crate::vendors::VendorRecord;
-use crate::vendors::wire::hmac::Key;
+use crate::vendors::wire::hmac::{Key, sign_base64};
 
 const KEY: &[u8] = b"not-a-secret-test-key";
 const BODY: &[u8] = b"{\"user_id\":481516,\"id\":\"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77\",\
@@ -75,6 +75,13 @@ fn the_window_is_two_hours_either_way() {
     ] {
         assert_eq!(verify_at(SIGNED_AT + off, &headers), answer, "{off}");
     }
+}
+
+#[test]
+fn a_time_in_seconds_is_no_time_of_whoops() {
+    let seconds = "1774766691";
+    let signature = sign_base64(&[seconds.as_bytes(), BODY], KEY);
+    assert_eq!(verify(seconds, &signature), Err(Kind::SignatureExpired), "it is read as of 1970");
 }
 
 #[test]
