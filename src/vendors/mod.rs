@@ -243,6 +243,12 @@ pub trait Vendor: Sync {
         None
     }
 
+    /// Whether a POST is a greeting: one that the vendor sends before it has told us the secret to verify it with
+    /// (Polar's `PING`). Whoever sent it, it is answered with success and nothing is written.
+    fn greets(&self, _request: &Request<'_>) -> bool {
+        false
+    }
+
     /// The vendor's user for the record's key, read by the same bounded reader that `parse` uses.
     fn key_user(&self, verified: &Verified, body: &[u8]) -> KeyUser;
 
