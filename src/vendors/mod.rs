@@ -27,12 +27,19 @@ pub mod wire;
 
 pub mod healthkit;
 mod oura;
+mod polar;
 mod terra;
 mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
-pub static ALL: &[&dyn Vendor] =
-    &[&healthkit::VENDOR, &oura::VENDOR, &terra::VENDOR, &whoop::VENDOR];
+#[rustfmt::skip]
+pub static ALL: &[&dyn Vendor] = &[
+    &healthkit::VENDOR,
+    &oura::VENDOR,
+    &polar::VENDOR,
+    &terra::VENDOR,
+    &whoop::VENDOR,
+];
 
 /// The vendor of this name.
 #[must_use]
