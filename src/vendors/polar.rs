@@ -632,7 +632,7 @@ mod tests {
         let spaced = body.replacen(',', ", ", 1);
         for (body, headers) in [
             (spaced.as_str(), &[(name, SAYS)][..]),
-            (body, &[(name, &SAYS[2..])]),
+            (body, &[(name, SAYS.trim_start_matches("b6"))]),
             (body, &[(name, "")]),
             (body, &[("x-oura-signature", SAYS)]),
             (body, &[(name, SAYS), (name, SAYS)]),
