@@ -378,6 +378,37 @@ fn two_notices_are_one_fetch_and_two_sleeps_of_a_day_are_two_records() {
     }
 }
 
+/// A sleep of Polar's asks for two records by one item: both wait for the connection, and both are asked for with it.
+#[test]
+fn one_notice_that_asks_for_two_records_is_held_and_put_through_whole() {
+    each(|story| {
+        story.notify("polar", "sleep");
+        let (asked, held) = story.driver.waiting();
+        assert_eq!((asked.len(), held.len()), (0, 1), "{}", story.driver.explain());
+        let polar = of("polar", "62713944");
+        story.driver.connect(polar.clone());
+        story.driver.advance(Duration::from_secs(11));
+        story.run();
+        let (asked, held) = story.driver.waiting();
+        let types: BTreeSet<&str> = asked.iter().map(|row| row.key.record_type.as_str()).collect();
+        assert_eq!(types, BTreeSet::from(["nightly_recharge", "sleep"]));
+        assert!(held.is_empty(), "{}", story.driver.explain());
+        for (case, kind) in [
+            ("sleep", "sleep"),
+            ("recharge", "nightly_recharge"),
+            ("sleep_correction", "sleep"),
+            ("recharge", "nightly_recharge"),
+        ] {
+            let body = fixture("polar", &format!("document_{case}"));
+            story.fetch_for(&polar, body, kind, "2026-03-29T08:00:00Z");
+        }
+        let scores: Vec<_> =
+            story.told("sleep").iter().map(|event| reading(event, "polar.sleep_score")).collect();
+        assert_eq!(scores, [Some(78.0), Some(81.0)], "{}", story.driver.explain());
+        assert_eq!(story.told("nightly_recharge").len(), 1, "the same once more is nothing new");
+    });
+}
+
 /// Oura has no version: what was asked for later is the later one, and what says the same is nothing new.
 #[test]
 fn oura_is_revised_by_when_it_was_asked_for() {
