@@ -2,9 +2,11 @@
 //!
 //! # How to add a vendor
 //! 1. Write `src/vendors/<name>.rs` with a `pub static VENDOR` that implements [`Vendor`]: `verify` (is it theirs),
-//!    `user` (whose is it), `parse` (what does it say). No I/O, no clock, no tokio; a time comes as an argument.
+//!    `user` (whose is it), `parse` (what does it say); where its records are fetched also `api` (what to ask for) and
+//!    `document` (what came). No I/O, no clock, no tokio; a time comes as an argument.
 //! 2. Put at least six requests into `tests/fixtures/<name>/` (good, thin, signature off by a byte, malformed,
-//!    duplicate, correction) and let `UPDATE_GOLDEN=1 make test` write what your file makes of them; read it.
+//!    duplicate, correction), and six fetched bodies where there are any, each with its `record_type` in a `.headers`
+//!    file beside it; let `UPDATE_GOLDEN=1 make test` write what your file makes of them; read it.
 //! 3. Add two lines here: `mod <name>;` and `&<name>::VENDOR,`.
 //!
 //! The laws in `tests/it/vendor_laws.rs` then hold your vendor to what every vendor must keep.
@@ -14,22 +16,30 @@ use std::fmt;
 use bytes::Bytes;
 use wire::hmac::Key;
 
-use crate::error::{Kind, Reject};
+use crate::error::{Kind, Path, Reject};
 use crate::model::connection::Change;
 use crate::model::event::{Content, Merge, Op};
 use crate::model::record::Headers;
 use crate::model::time::Micros;
 
+pub mod ask;
 pub mod wire;
 
 pub mod healthkit;
 mod oura;
+mod polar;
 mod terra;
 mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
-pub static ALL: &[&dyn Vendor] =
-    &[&healthkit::VENDOR, &oura::VENDOR, &terra::VENDOR, &whoop::VENDOR];
+#[rustfmt::skip]
+pub static ALL: &[&dyn Vendor] = &[
+    &healthkit::VENDOR,
+    &oura::VENDOR,
+    &polar::VENDOR,
+    &terra::VENDOR,
+    &whoop::VENDOR,
+];
 
 /// The vendor of this name.
 #[must_use]
@@ -240,6 +250,12 @@ pub trait Vendor: Sync {
         None
     }
 
+    /// Whether a POST is a greeting: one that the vendor sends before it has told us the secret to verify it with
+    /// (Polar's `PING`). Whoever sent it, it is answered with success and nothing is written.
+    fn greets(&self, _request: &Request<'_>) -> bool {
+        false
+    }
+
     /// The vendor's user for the record's key, read by the same bounded reader that `parse` uses.
     fn key_user(&self, verified: &Verified, body: &[u8]) -> KeyUser;
 
@@ -248,4 +264,17 @@ pub trait Vendor: Sync {
     /// # Errors
     /// The reject of the whole body.
     fn parse(&self, raw: &Raw<'_>) -> Result<Vec<Item>, Reject>;
+
+    /// Its API, where records are fetched from it.
+    fn api(&self) -> Option<&'static dyn ask::Api> {
+        None
+    }
+
+    /// What a fetched body says, as [`Vendor::parse`]: the record type is the one that was asked for.
+    ///
+    /// # Errors
+    /// The reject of the whole body.
+    fn document(&self, _raw: &Raw<'_>, _record_type: &str) -> Result<Vec<Item>, Reject> {
+        Err(Reject::invalid(Path::root(), "this vendor has no documents"))
+    }
 }

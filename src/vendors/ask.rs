@@ -1,0 +1,189 @@
+//! The third face of a vendor: what to ask its API, and what an answer means. Pure: a call is described here and
+//! performed by the hydrator.
+//!
+//! # A record in several answers
+//! What a vendor calls one record may say nothing by itself: a recovery of WHOOP has neither a time nor a day, they
+//! are its sleep's. So a record may take several calls ([`Api::then`]), and what is archived is one body: the one
+//! answer as it came, or several as the elements of a JSON array, each as it came ([`joined`]). Nothing of what an
+//! answer says has to be carried from call to call in a header or a row.
+
+use bytes::Bytes;
+
+use crate::vendors::Named;
+
+/// A record that a notification named.
+#[derive(Clone, Copy, Debug)]
+pub struct Need<'a> {
+    /// Our name of its type.
+    pub record_type: &'a str,
+    /// The vendor's id.
+    pub record_id: &'a str,
+    /// The vendor's user.
+    pub vendor_user: &'a str,
+}
+
+/// A GET request of the vendor's API: relative to [`Api::base`], so that no answer of a vendor chooses a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The path, begun by `/`, every part of it percent-encoded.
+    pub path: String,
+    /// The query's parameters, not encoded yet.
+    pub query: Vec<(&'static str, String)>,
+}
+
+/// Whose calls a quota counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Per {
+    /// All of ours.
+    App,
+    /// Those for one connection.
+    User,
+}
+
+/// So many calls in so many seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Whose.
+    pub per: Per,
+    /// The window, seconds.
+    pub window_s: u32,
+    /// The most calls of one window.
+    pub calls: u32,
+}
+
+/// What an answer's status means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The record is in the body.
+    Document,
+    /// The record is not there yet: again later, as [`Api::again_s`] says.
+    NotYet,
+    /// The token is not taken: refresh it once, then the connection has to be made anew.
+    Unauthorised,
+    /// The person withdrew what this needs; nothing mends it but consent.
+    Forbidden,
+    /// Too many calls: not before so many seconds, where the vendor says so.
+    Limited(Option<u32>),
+    /// The vendor is in trouble: again later.
+    Unavailable,
+    /// A request that will be refused again: given up.
+    Refused,
+}
+
+/// What a vendor tells of its quota in an answer's headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// How many calls are left in the window.
+    pub left: u32,
+    /// In how many seconds the window ends.
+    pub reset_s: u32,
+}
+
+/// A vendor's API.
+pub trait Api: Sync {
+    /// Scheme and host, and the path that all calls share; configuration may name another.
+    fn base(&self) -> &'static str;
+
+    /// The call that fetches a record; none for a type that the API does not have.
+    fn ask(&self, need: &Need<'_>) -> Option<Call>;
+
+    /// The call after these answers, each a [`Answer::Document`], of a record that takes more than one; nothing where
+    /// they are all, or where they do not say what to ask next: [`crate::vendors::Vendor::document`] then says what is
+    /// wrong with them. Each call is counted by the quotas, and each answer has its own meaning: one that is not there
+    /// yet ends the attempt.
+    fn then(&self, _need: &Need<'_>, _answers: &[Bytes]) -> Option<Call> {
+        None
+    }
+
+    /// What an answer of this status means.
+    fn answer(&self, status: u16, headers: &dyn Named) -> Answer {
+        usual(status, headers)
+    }
+
+    /// Whose calls an [`Answer::Limited`] with these headers stops.
+    fn limits(&self, _headers: &dyn Named) -> Per {
+        Per::App
+    }
+
+    /// What it tells of its quota.
+    fn told(&self, _headers: &dyn Named) -> Option<Told> {
+        None
+    }
+
+    /// How many seconds after the `attempt`-th [`Answer::NotYet`] in a row (from 1) it is asked again; none gives up.
+    fn again_s(&self, attempt: u32) -> Option<u32>;
+
+    /// The documented limits.
+    fn quotas(&self) -> &'static [Quota];
+}
+
+/// What an answer of this status means to most vendors.
+#[must_use]
+pub fn usual(status: u16, headers: &dyn Named) -> Answer {
+    match status {
+        200..=299 => Answer::Document,
+        401 => Answer::Unauthorised,
+        403 => Answer::Forbidden,
+        404 => Answer::NotYet,
+        408 | 500..=599 => Answer::Unavailable,
+        429 => Answer::Limited(retry_after_s(headers)),
+        _ => Answer::Refused,
+    }
+}
+
+/// The seconds of a `Retry-After` header; a date there is not read.
+#[must_use]
+pub fn retry_after_s(headers: &dyn Named) -> Option<u32> {
+    number(headers, "retry-after")
+}
+
+/// The number of a header that stands there once; nothing where it is anything else.
+#[must_use]
+pub fn number(headers: &dyn Named, name: &str) -> Option<u32> {
+    match headers.first_two(name) {
+        [Some(value), None] => std::str::from_utf8(value).ok()?.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// The body of a record: its answer, or the JSON array of several. Every byte of an answer stands in it as it came.
+#[must_use]
+pub fn joined(answers: &[Bytes]) -> Bytes {
+    if let [one] = answers {
+        return one.clone();
+    }
+    let mut body = Vec::with_capacity(answers.iter().map(|one| one.len() + 1).sum::<usize>() + 1);
+    body.push(b'[');
+    for (at, answer) in answers.iter().enumerate() {
+        if at > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(answer);
+    }
+    body.push(b']');
+    Bytes::from(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_answers_are_one_body_and_one_is_itself() {
+        let [one, two] = [r#"{"a": 1}"#, "[2]"].map(Bytes::from);
+        assert_eq!(joined(std::slice::from_ref(&one)), one);
+        assert_eq!(joined(&[one, two]), Bytes::from(r#"[{"a": 1},[2]]"#));
+        assert_eq!(joined(&[]), Bytes::from("[]"));
+    }
+
+    #[test]
+    fn a_number_of_a_header_is_plain_and_stands_there_once() {
+        let of = |values: &[&str]| -> Vec<(String, Vec<u8>)> {
+            values.iter().map(|value| ("retry-after".into(), value.as_bytes().to_vec())).collect()
+        };
+        assert_eq!(retry_after_s(&of(&["17"])), Some(17));
+        for values in [&[][..], &["17", "17"], &["-1"], &["Sat, 21 Nov 2026 12:00:00 GMT"]] {
+            assert_eq!(retry_after_s(&of(values)), None, "{values:?}");
+        }
+    }
+}
