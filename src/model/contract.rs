@@ -111,6 +111,12 @@ pub mod header {
     pub const SHA256: &str = "sha256";
     /// W3C trace context, as it came or as the door made it.
     pub const TRACEPARENT: &str = "traceparent";
+    /// Our name of the type of what was fetched (`raw-documents`).
+    pub const RECORD_TYPE: &str = "record_type";
+    /// The connection for which it was fetched: its UUID (`raw-documents`).
+    pub const CONNECTION: &str = "connection";
+    /// The status of the answer that it came with, decimal (`raw-documents`).
+    pub const HTTP_STATUS: &str = "http_status";
     /// Before the name of a request header that a vendor's file asks to keep, lower case.
     pub const REQUEST_PREFIX: &str = "http.";
     /// The vendor's user of a request whose headers, not its body, name it.
@@ -150,11 +156,11 @@ pub mod header {
     pub const ERROR_TYPE: &str = "error_type";
     /// Dead letters: our words, a JSON path, a position.
     pub const ERROR_MESSAGE: &str = "error_message";
-    /// Dead letters of normalise: when, µs since the epoch.
+    /// Dead letters of normalise and of the hydrator: when, µs since the epoch.
     pub const FAILED_AT: &str = "failed_at";
     /// Dead letters: how often it was tried.
     pub const RETRY_COUNT: &str = "retry_count";
-    /// Dead letters: `normalise` or `decide`.
+    /// Dead letters: `normalise`, `decide` or `hydrate`.
     pub const STAGE: &str = "stage";
     /// Dead letters: the first 100 indexes of bad items, comma separated.
     pub const INDEXES: &str = "indexes";
@@ -162,7 +168,7 @@ pub mod header {
     pub const COUNT: &str = "count";
 
     /// Every whole name above.
-    pub const ALL: [&str; 31] = [
+    pub const ALL: [&str; 34] = [
         VENDOR,
         DELIVERY_ID,
         RECEIVED_AT,
@@ -173,6 +179,9 @@ pub mod header {
         SHA256,
         TRACEPARENT,
         VENDOR_USER,
+        RECORD_TYPE,
+        CONNECTION,
+        HTTP_STATUS,
         ORIGIN,
         SOURCE,
         EVENT_TYPE,
