@@ -26,7 +26,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
-use super::handover::{Handover, Pushed};
+use super::handover::{Bounds, Handover, Pushed};
 use super::member;
 use super::settings::{ASK, COMMITTED_CALL, OutOfRange, RELEASE, Settings};
 use super::watch::{Watch, broken, code};
@@ -43,6 +43,11 @@ pub type Condemn = Arc<dyn Fn() + Send + Sync>;
 const POLL: Duration = Duration::from_millis(20);
 /// The same while something waits for the poll thread.
 const POLL_BUSY: Duration = Duration::from_millis(2);
+/// The most records between two looks at what the worker asked for.
+const AT_ONCE: usize = 64;
+/// How long a full queue may stand before its partitions are paused: longer than a batch takes, and much shorter than
+/// a rebalance may take, in which whoever does not poll takes no part.
+const STANDS: Duration = Duration::from_millis(250);
 /// How often a waiting revoke looks at its time.
 const SLICE: Duration = Duration::from_millis(50);
 /// One seek; the library answers it without the network.
@@ -62,7 +67,7 @@ struct Shared {
     name: String,
     out_of_range: OutOfRange,
     handover: Mutex<Handover>,
-    /// Told when something was released.
+    /// Told when something was released, or taken.
     released: Condvar,
     /// Told when there is news for the worker.
     news: Notify,
@@ -123,19 +128,13 @@ impl Shared {
         }
     }
 
-    /// Hands a polled record over.
+    /// Hands a polled record over; the worker is told afterwards.
     fn push(&self, consumer: &Poller, record: Record) {
         let (partition, offset) = (record.partition, record.offset);
         let pushed = self.handover().push(record);
         match pushed {
-            Pushed::Kept => self.news.notify_one(),
-            Pushed::Dropped => {}
-            Pushed::Full => {
-                self.news.notify_one();
-                if consumer.pause(&self.list(&[partition])).is_err() {
-                    self.handover().set_paused(partition, false);
-                }
-            }
+            Pushed::Kept | Pushed::Dropped => {}
+            Pushed::Full => self.pause(consumer, &[partition]),
             Pushed::Doubted => {
                 tracing::info!(topic = self.topic.name(), partition, "a gap: read again");
                 self.asked.store(true, Ordering::Release);
@@ -159,6 +158,32 @@ impl Shared {
                 Err(_) => self.doubt_again(partition),
             },
         }
+    }
+
+    fn pause(&self, consumer: &Poller, partitions: &[i32]) {
+        if consumer.pause(&self.list(partitions)).is_err() {
+            let mut handover = self.handover();
+            partitions.iter().for_each(|partition| handover.set_paused(*partition, false));
+        }
+    }
+
+    /// Waits a slice while the queues are full, and gives how long they have stood full by then; past [`STANDS`]
+    /// everything is paused, and polled on.
+    fn stand(&self, consumer: &Poller, stood: Duration) -> Option<Duration> {
+        let mut handover = self.handover();
+        if !handover.full() {
+            return None;
+        }
+        if stood < STANDS {
+            let waited = self.released.wait_timeout(handover, SLICE);
+            let (guard, slice) = waited.unwrap_or_else(PoisonError::into_inner);
+            drop(guard);
+            return Some(if slice.timed_out() { stood + SLICE } else { stood });
+        }
+        let partitions = handover.pausable();
+        drop(handover);
+        self.pause(consumer, &partitions);
+        None
     }
 
     /// All partitions become new tasks; the recovery of each sees the log's bounds.
@@ -319,13 +344,17 @@ impl Member {
         condemn: Option<Condemn>,
     ) -> Result<Self> {
         let config = settings.member(&settings.physical(group))?;
-        let bytes_max = usize::try_from(settings.partition_queue_bytes_max).unwrap_or(usize::MAX);
+        let bytes = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let bounds = Bounds {
+            partition_bytes_max: bytes(settings.partition_queue_bytes_max),
+            bytes_max: bytes(settings.fetch_queue_bytes_max / 2),
+        };
         let terms = MEMBERS.fetch_add(TERMS_OF_A_MEMBER, Ordering::Relaxed);
         let shared = Arc::new(Shared {
             topic,
             name: settings.physical(topic.name()),
             out_of_range,
-            handover: Mutex::new(Handover::new(bytes_max, terms)),
+            handover: Mutex::new(Handover::new(bounds, terms)),
             released: Condvar::new(),
             news: Notify::new(),
             asked: AtomicBool::new(false),
@@ -430,6 +459,7 @@ impl Log for Member {
         }
         if !records.is_empty() {
             self.shared.asked.store(true, Ordering::Release);
+            self.shared.released.notify_all();
         }
         records
     }
@@ -521,19 +551,36 @@ fn live(shared: &Arc<Shared>, first: Arc<Poller>, again: impl Fn() -> Result<Cli
 }
 
 fn poll(shared: &Shared, consumer: &Poller) {
+    let mut stood = Duration::ZERO;
     while !shared.stop.load(Ordering::Acquire) && !consumer.context().broken.load(Ordering::Acquire)
     {
         shared.serve(consumer);
+        if let Some(longer) = shared.stand(consumer, stood) {
+            stood = longer;
+            continue;
+        }
+        stood = Duration::ZERO;
         let busy = shared.asked.load(Ordering::Acquire);
-        match consumer.poll(if busy { POLL_BUSY } else { POLL }) {
-            None => {}
-            Some(Ok(message)) => shared.push(consumer, record(shared.topic, &message)),
-            Some(Err(error)) => {
-                tracing::warn!(topic = shared.topic.name(), code = %code(&error), "reading");
-                if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
-                    return;
+        let mut wait = if busy { POLL_BUSY } else { POLL };
+        // What the library has already comes at once, and wakes the worker once.
+        for _ in 0..AT_ONCE {
+            match consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => shared.push(consumer, record(shared.topic, &message)),
+                Some(Err(error)) => {
+                    tracing::warn!(topic = shared.topic.name(), code = %code(&error), "reading");
+                    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+                        return;
+                    }
                 }
             }
+            wait = Duration::ZERO;
+            if shared.asked.load(Ordering::Acquire) || shared.handover().full() {
+                break;
+            }
+        }
+        if wait.is_zero() {
+            shared.news.notify_one();
         }
     }
 }

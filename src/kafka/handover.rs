@@ -78,12 +78,21 @@ impl Slot {
     }
 }
 
+/// How much may wait to be taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Bytes of one partition's queue at which it is paused; at half of it it goes on.
+    pub(super) partition_bytes_max: usize,
+    /// Bytes of all queues at which nothing more is polled until some were taken. A pause throws away what the
+    /// library has fetched already, so it is not for what passes within a batch's time.
+    pub(super) bytes_max: usize,
+}
+
 /// Everything that a member owns.
 #[derive(Debug)]
 pub(super) struct Handover {
     slots: BTreeMap<i32, Slot>,
-    /// Bytes of one partition's queue at which it is paused; at half of it it goes on.
-    bytes_max: usize,
+    bounds: Bounds,
     /// The next term: never the same twice in a process, so members count in steps of their number.
     next_term: u64,
     /// Whose turn it is first.
@@ -92,8 +101,8 @@ pub(super) struct Handover {
 
 impl Handover {
     /// Owns nothing. `terms` gives the first term and must not be shared with another member.
-    pub(super) fn new(bytes_max: usize, terms: u64) -> Self {
-        Self { slots: BTreeMap::new(), bytes_max, next_term: terms, turn: 0 }
+    pub(super) fn new(bounds: Bounds, terms: u64) -> Self {
+        Self { slots: BTreeMap::new(), bounds, next_term: terms, turn: 0 }
     }
 
     fn term(&mut self) -> u64 {
@@ -170,7 +179,7 @@ impl Handover {
     /// missing one: what is missing twice is not in the log (retention, a transaction's marker). The library has
     /// lost its position before now, and a record that is skipped would never be missed by anybody.
     pub(super) fn push(&mut self, record: Record) -> Pushed {
-        let bytes_max = self.bytes_max;
+        let bytes_max = self.bounds.partition_bytes_max;
         let Some(slot) = self.slots.get_mut(&record.partition) else { return Pushed::Dropped };
         let Some(due) = slot.position.filter(|_| slot.wanted.is_none()) else {
             return Pushed::Dropped;
@@ -216,12 +225,37 @@ impl Handover {
 
     /// Partitions that were paused for their queue and have room again; from now on they count as going on.
     pub(super) fn resumable(&mut self) -> Vec<i32> {
-        let low = self.bytes_max / 2;
+        let low = self.bounds.partition_bytes_max / 2;
         let mut partitions = Vec::new();
+        if self.bytes() > self.bounds.bytes_max / 2 {
+            return partitions;
+        }
         for (partition, slot) in &mut self.slots {
             if slot.paused && slot.position.is_some() && slot.wanted.is_none() && slot.bytes <= low
             {
                 slot.paused = false;
+                partitions.push(*partition);
+            }
+        }
+        partitions
+    }
+
+    fn bytes(&self) -> usize {
+        self.slots.values().map(|slot| slot.bytes).sum()
+    }
+
+    /// Whether so much waits to be taken that nothing more is polled. What is paused altogether is polled on: nothing
+    /// comes but news of the group.
+    pub(super) fn full(&self) -> bool {
+        self.bytes() >= self.bounds.bytes_max && self.slots.values().any(|slot| !slot.paused)
+    }
+
+    /// Partitions to be paused because nobody takes what waits; from now on they count as paused.
+    pub(super) fn pausable(&mut self) -> Vec<i32> {
+        let mut partitions = Vec::new();
+        for (partition, slot) in &mut self.slots {
+            if !slot.paused && slot.position.is_some() {
+                slot.paused = true;
                 partitions.push(*partition);
             }
         }
@@ -328,8 +362,12 @@ mod tests {
         }
     }
 
-    fn reading(partitions: &[i32], bytes_max: usize) -> Handover {
-        let mut handover = Handover::new(bytes_max, 0);
+    fn bounds(partition_bytes_max: usize) -> Bounds {
+        Bounds { partition_bytes_max, bytes_max: 2 * partition_bytes_max }
+    }
+
+    fn reading(partitions: &[i32], partition_bytes_max: usize) -> Handover {
+        let mut handover = Handover::new(bounds(partition_bytes_max), 0);
         handover.assign(partitions);
         for partition in partitions {
             assert!(handover.seek(*partition, 0));
@@ -344,7 +382,7 @@ mod tests {
 
     #[test]
     fn nothing_counts_before_a_seek_is_done() {
-        let mut handover = Handover::new(100, 0);
+        let mut handover = Handover::new(bounds(100), 0);
         handover.assign(&[3]);
         assert_eq!(handover.push(record(3, 0, 1)), Pushed::Dropped);
         assert!(handover.seek(3, 5));
@@ -435,6 +473,26 @@ mod tests {
         handover.take(&[0], 1, 100);
         assert_eq!(handover.resumable(), [0]);
         assert_eq!(handover.resumable(), Vec::<i32>::new(), "once");
+    }
+
+    #[test]
+    fn all_queues_together_hold_the_poll_back() {
+        let mut handover = reading(&[0, 1, 2], 10);
+        for partition in 0..2 {
+            assert_eq!(handover.push(record(partition, 0, 9)), Pushed::Kept);
+        }
+        assert!(!handover.full());
+        assert_eq!(handover.push(record(2, 0, 9)), Pushed::Kept);
+        assert!(handover.full(), "27 of 20");
+        assert_eq!(handover.pausable(), [0, 1, 2]);
+        assert!(!handover.full(), "nothing comes now, but for news of the group");
+        assert_eq!(handover.resumable(), Vec::<i32>::new());
+        handover.take(&[0], 1, 100);
+        assert_eq!(handover.resumable(), Vec::<i32>::new(), "18 of 20 wait");
+        handover.take(&[1], 1, 100);
+        assert_eq!(handover.resumable(), [0, 1], "the third has no room yet");
+        handover.take(&[2], 1, 100);
+        assert_eq!(handover.resumable(), [2]);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! is worked out purely; notes are written, then records sent and acknowledged, then offsets committed. No step is
 //! left out and none is taken back: whatever fails, the same batch is tried again after a pause, and what was done
 //! twice is recognised by those who read it. So it needs no transaction and no fence, and a late zombie is harmless.
+//! For the same reason not every small batch pays for a commit: offsets are committed a few times a second, before
+//! any wait, and before a partition is given back.
 //!
 //! # The sweep
 //! An item whose vendor user nobody knew is held. Whoever makes the connection cannot look for held items: one may be
@@ -42,6 +44,8 @@ pub struct Settings {
     pub batch_records_max: usize,
     /// The most bytes of a batch; a larger record is a batch of its own.
     pub batch_bytes_max: usize,
+    /// How long offsets of what is acknowledged may wait for their commit while more arrives.
+    pub commit_every: Duration,
     /// The most records that wait for their acknowledgement at once; with 1 they go one after another.
     pub sends_max: usize,
     /// How long one wait for records lasts at most; a stop is seen after it.
@@ -63,6 +67,7 @@ impl Default for Settings {
         Self {
             batch_records_max: BATCH_RECORDS_MAX,
             batch_bytes_max: BATCH_BYTES_MAX,
+            commit_every: Duration::from_millis(100),
             sends_max: 256,
             wait_max: Duration::from_millis(200),
             pause: Duration::from_millis(100),
@@ -78,16 +83,8 @@ impl Default for Settings {
 #[derive(Clone, Copy, Debug)]
 struct Task {
     term: u64,
-    /// The first offset that is not committed.
+    /// The first offset that is not done.
     next: i64,
-}
-
-/// What was taken and is not committed.
-#[derive(Debug, Default)]
-struct Pending {
-    records: Vec<Record>,
-    /// Whether all that it becomes is written and acknowledged.
-    sent: bool,
 }
 
 /// One worker of normalise. It owns its ports; nothing else may use them.
@@ -101,7 +98,11 @@ pub struct Relay<L, S, R, Rd, K, V> {
     settings: Settings,
     metrics: Metrics,
     tasks: BTreeMap<i32, Task>,
-    pending: Pending,
+    /// Taken and not done: the same batch again.
+    pending: Vec<Record>,
+    /// Done and not committed: the next offset of each partition.
+    uncommitted: BTreeMap<i32, i64>,
+    committed_at: Duration,
     /// Failures in a row.
     failures: u32,
     swept_at: Duration,
@@ -138,7 +139,9 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
             settings,
             metrics,
             tasks: BTreeMap::new(),
-            pending: Pending::default(),
+            pending: Vec::new(),
+            uncommitted: BTreeMap::new(),
+            committed_at: now,
             failures: 0,
             swept_at: now,
             measured_at: now,
@@ -157,11 +160,15 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
         while done.is_ok() && !stop.is_set() {
             done = self.step().await;
         }
+        if let Err(error) = self.commit().await {
+            self.failed(&error); // what is not committed comes again, and is recognised
+        }
         for owned in self.log.owned() {
             self.log.release(owned.partition, owned.term);
         }
         self.tasks.clear();
-        self.pending = Pending::default();
+        self.uncommitted.clear();
+        self.pending.clear();
         self.tally.shows(Standing::default(), 0);
         done
     }
@@ -172,6 +179,11 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
     /// # Errors
     /// As [`Relay::run`].
     pub async fn step(&mut self) -> Result<()> {
+        if self.log.owned().iter().any(|owned| owned.revoking)
+            && let Err(error) = self.commit().await
+        {
+            self.failed(&error); // nobody waits for it: what is not committed comes again
+        }
         self.follow();
         self.begin_all().await?;
         let done = self.work().await;
@@ -193,14 +205,17 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
     }
 
     async fn work(&mut self) -> Result<()> {
-        if self.pending.records.is_empty() {
+        if self.pending.is_empty() {
             self.take();
         }
-        let idle = self.pending.records.is_empty();
+        let idle = self.pending.is_empty();
         if !idle {
             self.batch().await?;
         }
         let now = self.clock.elapsed();
+        if idle || now.saturating_sub(self.committed_at) >= self.settings.commit_every {
+            self.commit().await?;
+        }
         if let Some(every) = self.settings.sweep_every
             && now.saturating_sub(self.swept_at) >= every
         {
@@ -240,7 +255,8 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
             owned.iter().any(|now| now.partition == *partition && now.term == task.term)
         });
         let tasks = &self.tasks;
-        self.pending.records.retain(|record| tasks.contains_key(&record.partition));
+        self.pending.retain(|record| tasks.contains_key(&record.partition));
+        self.uncommitted.retain(|partition, _| tasks.contains_key(partition));
     }
 
     /// Begins to read what is owned and not read yet. A partition that cannot be begun now is tried again after a
@@ -301,48 +317,53 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
         for (vendor, records) in received {
             self.metrics.received.at([vendor]).inc_by(records);
         }
-        self.pending = Pending { records, sent: false };
+        self.pending = records;
     }
 
-    /// Does what is left of the pending batch.
+    /// Does the pending batch.
     async fn batch(&mut self) -> Result<()> {
-        self.traced.begin(&self.pending.records, &self.clock);
-        if !self.pending.sent {
-            let begun = self.clock.elapsed();
-            let (users, read) = self.converter.read(&self.pending.records);
-            let named = self.clock.elapsed();
-            let connections = if users.is_empty() {
-                Vec::new()
-            } else {
-                self.register.connections(&users).await?
-            };
-            let looked_up = self.time("connections", named);
-            let now_us = self.clock.now_us();
-            let made = self.converter.convert(&self.pending.records, read, connections, now_us);
-            // To read what the records say is a part of it.
-            self.time("convert", looked_up.saturating_sub(named.saturating_sub(begun)));
-            self.put(made).await?;
-            self.pending.sent = true;
-        }
+        self.traced.begin(&self.pending, &self.clock);
+        let begun = self.clock.elapsed();
+        let (users, read) = self.converter.read(&self.pending);
+        let named = self.clock.elapsed();
+        let connections =
+            if users.is_empty() { Vec::new() } else { self.register.connections(&users).await? };
+        let looked_up = self.time("connections", named);
+        let now_us = self.clock.now_us();
+        let made = self.converter.convert(&self.pending, read, connections, now_us);
+        // To read what the records say is a part of it.
+        self.time("convert", looked_up.saturating_sub(named.saturating_sub(begun)));
+        self.put(made).await?;
+        self.metrics.batch_records.at([STAGE]).observe(tally::size(self.pending.len()));
         self.follow();
-        let mut next = BTreeMap::new();
-        for record in &self.pending.records {
-            next.insert(record.partition, record.offset.saturating_add(1));
-        }
-        let offsets: Vec<(i32, i64)> = next.into_iter().collect();
-        if !offsets.is_empty() {
-            let begun = self.clock.elapsed();
-            self.log.commit(&offsets).await?;
-            self.time("commit", begun);
-            self.metrics.batch_records.at([STAGE]).observe(tally::size(self.pending.records.len()));
-        }
-        for (partition, next) in offsets {
-            if let Some(task) = self.tasks.get_mut(&partition) {
+        for record in std::mem::take(&mut self.pending) {
+            let next = record.offset.saturating_add(1);
+            self.uncommitted.insert(record.partition, next);
+            if let Some(task) = self.tasks.get_mut(&record.partition) {
                 task.next = next;
             }
         }
-        self.pending = Pending::default();
         self.traced.end(&self.clock, None);
+        Ok(())
+    }
+
+    /// Commits the offsets of what is done and still ours; what cannot be committed now is with the next.
+    async fn commit(&mut self) -> Result<()> {
+        self.committed_at = self.clock.elapsed();
+        let owned = self.log.owned();
+        let tasks = &self.tasks;
+        self.uncommitted.retain(|partition, _| {
+            let term = tasks.get(partition).map(|task| task.term);
+            owned.iter().any(|now| now.partition == *partition && Some(now.term) == term)
+        });
+        if self.uncommitted.is_empty() {
+            return Ok(());
+        }
+        let offsets: Vec<(i32, i64)> = self.uncommitted.clone().into_iter().collect();
+        self.log.commit(&offsets).await?;
+        let took = self.clock.elapsed().saturating_sub(self.committed_at);
+        self.metrics.batch_seconds.at(["commit"]).observe(took.as_secs_f64());
+        self.uncommitted.clear();
         Ok(())
     }
 
@@ -442,7 +463,7 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
         let waiting = self.tasks.keys().filter_map(|partition| self.log.oldest_ms(*partition));
         let now = Standing {
             lag: self.tasks.iter().filter_map(behind).sum(),
-            oldest_ms: tally::oldest_ms(&self.pending.records, waiting),
+            oldest_ms: tally::oldest_ms(&self.pending, waiting),
             states: [i64::try_from(self.tasks.len()).unwrap_or(i64::MAX), 0, 0],
         };
         self.tally.shows(now, self.clock.now_us() / 1_000);

@@ -412,6 +412,7 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
         if !self.pending.is_empty() {
             return std::mem::take(&mut self.pending);
         }
+        self.drop_stopped();
         let ready = |careful: bool| -> Vec<i32> {
             let of_kind =
                 |(_, task): &(&i32, &Task)| task.ready().is_some() && task.is_careful() == careful;
@@ -444,6 +445,20 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
             });
         }
         batch
+    }
+
+    /// What waits of a partition that is stopped must not fill the queue of the others; its next task reads it again.
+    fn drop_stopped(&mut self) {
+        let is_stopped = |task: &Task| matches!(task.state, State::Stopped(_));
+        let stopped: Vec<i32> = self
+            .tasks
+            .iter()
+            .filter_map(|(partition, task)| is_stopped(task).then_some(*partition))
+            .collect();
+        if !stopped.is_empty() {
+            let Settings { batch_records_max, batch_bytes_max, .. } = self.settings;
+            drop(self.log.take(&stopped, batch_records_max, batch_bytes_max));
+        }
     }
 
     async fn batch(&mut self, batch: Batch) {

@@ -298,7 +298,8 @@ fn world(records: &[Record]) -> (Shared, TestRelay) {
     }
     let partitions: Vec<i32> = shared.lock().records.keys().copied().collect();
     shared.own(&partitions);
-    let settings = Settings { sweep_every: None, ..Settings::default() };
+    let commit_every = Duration::ZERO;
+    let settings = Settings { sweep_every: None, commit_every, ..Settings::default() };
     (shared.clone(), relay(&shared, settings))
 }
 
@@ -474,12 +475,55 @@ async fn a_revoke_does_not_wait_for_brokers_that_are_away() {
     assert_eq!(shared.lock().committed, BTreeMap::from([(1, 1)]), "what is not ours is not ours");
 }
 
+/// Only the commits of what was done.
+fn commits(did: Vec<Did>) -> Vec<Vec<(i32, i64)>> {
+    did.into_iter()
+        .filter_map(|did| if let Did::Commit(offsets) = did { Some(offsets) } else { None })
+        .collect()
+}
+
+#[tokio::test]
+async fn offsets_are_committed_a_few_times_a_second_and_before_any_wait() {
+    let (shared, mut relay) = world(&[record(0, 0, ""), record(0, 1, ""), record(0, 2, "")]);
+    relay.settings.commit_every = Duration::from_millis(100);
+    relay.settings.batch_records_max = 1;
+    relay.step().await.expect("a step");
+    assert_eq!(commits(shared.did()), Vec::<Vec<(i32, i64)>>::new(), "more may come");
+    shared.lock().now += Duration::from_millis(100);
+    relay.step().await.expect("a step");
+    assert_eq!(commits(shared.did()), [[(0, 2)]], "the time is up");
+    relay.step().await.expect("a step");
+    assert_eq!(commits(shared.did()), Vec::<Vec<(i32, i64)>>::new());
+    relay.step().await.expect("a step that finds nothing");
+    assert_eq!(commits(shared.did()), [[(0, 3)]], "before a wait");
+}
+
+#[tokio::test]
+async fn what_is_done_is_committed_before_its_partition_is_given_back() {
+    let (shared, mut relay) = world(&[record(0, 0, ""), record(1, 0, "")]);
+    relay.settings.commit_every = Duration::from_secs(1);
+    relay.step().await.expect("a step");
+    shared.lock().owned[0].revoking = true;
+    shared.did();
+    relay.step().await.expect("a step");
+    let did = shared.did();
+    assert_eq!(did.first(), Some(&Did::Commit(vec![(0, 1), (1, 1)])));
+    assert_eq!(did.get(1), Some(&Did::Released(0, 1)));
+    // What is lost meanwhile is not ours to commit.
+    let (shared, mut relay) = world(&[record(0, 0, ""), record(1, 0, "")]);
+    relay.settings.commit_every = Duration::from_secs(1);
+    relay.step().await.expect("a step");
+    shared.lock().owned.remove(0);
+    relay.step().await.expect("a step");
+    assert_eq!(shared.lock().committed, BTreeMap::from([(1, 1)]));
+}
+
 #[tokio::test]
 async fn a_partition_that_comes_back_is_another_task() {
     let (shared, mut relay) = world(&[record(0, 0, "user")]);
     shared.lock().fails = (4..6).collect();
     relay.step().await.expect("a step");
-    assert_eq!(relay.pending.records.len(), 1);
+    assert_eq!(relay.pending.len(), 1);
     shared.lock().owned[0].term = 2;
     shared.did();
     shared.lock().fails.clear();
