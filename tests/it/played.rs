@@ -1,0 +1,425 @@
+//! A vendor's API that misbehaves on request, and the ports of the hydrator in memory.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use biometric_bridge::error::{Error, Kind, Result};
+use biometric_bridge::hydrator::fetch::Base;
+use biometric_bridge::model::contract::Topic;
+use biometric_bridge::model::event::Origin;
+use biometric_bridge::model::id::{ConnectionId, Source};
+use biometric_bridge::model::record::OutRecord;
+use biometric_bridge::model::state::{Coordinates, HydrationKey};
+use biometric_bridge::stream::Sender;
+use biometric_bridge::stream::hydration::{
+    Bucket, Claimed, Depth, Fate, Pair, Queue, Stored, Taken, Vault,
+};
+use biometric_bridge::vendors::ask::{Api, Call, Need, Quota};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
+
+pub(crate) const ONE: ConnectionId = ConnectionId(Uuid::from_u128(1));
+
+/// An API whose record ids are paths of the server below.
+pub(crate) struct Played {
+    pub(crate) quotas: &'static [Quota],
+}
+
+impl Api for Played {
+    fn base(&self) -> &'static str {
+        "https://api.example.com"
+    }
+
+    fn ask(&self, need: &Need<'_>) -> Option<Call> {
+        let path = format!("/{}", need.record_id);
+        (need.record_type == "sleep").then(|| Call { path, query: Vec::new() })
+    }
+
+    fn again_s(&self, attempt: u32) -> Option<u32> {
+        (attempt < 3).then_some(30)
+    }
+
+    fn quotas(&self) -> &'static [Quota] {
+        self.quotas
+    }
+}
+
+/// The server: what was asked of it, and where it is.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) address: String,
+    /// The heads of all requests, and the bodies of those that had one.
+    pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    /// The refresh token that is good now, and how many were exchanged.
+    pub(crate) refresh: Arc<(Mutex<String>, AtomicUsize)>,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let refresh = Arc::new((Mutex::new("refresh-0".to_owned()), AtomicUsize::new(0)));
+        let server = Self { address, asked: Arc::default(), refresh };
+        let played = server.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let played = played.clone();
+                tokio::spawn(async move { played.answer(stream).await });
+            }
+        });
+        server
+    }
+
+    pub(crate) fn base(&self) -> Base {
+        Base::parse(&self.address).expect("loopback")
+    }
+
+    pub(crate) fn count(&self, path: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        let ways = [format!(" /{path} "), format!(" /{path}/")];
+        asked.iter().filter(|head| ways.iter().any(|way| head.contains(way))).count()
+    }
+
+    /// One request a connection; a client that wants to ask again makes another.
+    async fn answer(&self, mut stream: TcpStream) -> Option<()> {
+        let mut request = String::new();
+        let mut bytes = [0; 4096];
+        while !complete(&request) {
+            let read = stream.read(&mut bytes).await.ok().filter(|read| *read > 0)?;
+            request.push_str(std::str::from_utf8(&bytes[..read]).ok()?);
+        }
+        self.asked.lock().unwrap().push(request.clone());
+        let path = request.split(' ').nth(1)?.trim_start_matches('/').to_owned();
+        let close = "connection: close\r\n";
+        let json = "content-type: application/json; charset=utf-8\r\n";
+        let plain = |status: &str, headers: &str, body: &str| {
+            let length = body.len();
+            format!("HTTP/1.1 {status}\r\n{headers}{close}content-length: {length}\r\n\r\n{body}")
+        };
+        let chunked = format!("HTTP/1.1 200 OK\r\n{json}transfer-encoding: chunked\r\n\r\n");
+        let small = plain("200 OK", json, "{\"a\":1}");
+        let whole = match path.split('/').next()? {
+            "again" if !request.contains("Bearer access-1") => plain("401 No", "", ""),
+            "stale" => plain("401 No", "", ""),
+            "missing" => plain("404 No", json, "{}"),
+            "limited" => plain("429 No", "retry-after: 7\r\n", ""),
+            "down" => plain("503 No", "content-type: text/html\r\n", "<html>"),
+            "html" => plain("200 OK", "content-type: text/html\r\n", "<html>"),
+            "packed" => plain("200 OK", &format!("{json}content-encoding: gzip\r\n"), "x"),
+            "elsewhere" => plain("302 No", "location: http://127.0.0.1:1/x\r\n", ""),
+            "cut" => format!("HTTP/1.1 200 OK\r\n{json}content-length: 100\r\n\r\n{{"),
+            "huge" => format!("HTTP/1.1 200 OK\r\n{json}content-length: 1073741824\r\n\r\n{{"),
+            "token" => self.exchange(&request, json, &plain),
+            "hang" => return hang(stream).await,
+            "drip" => return drip(stream, &chunked, 1, Duration::from_millis(20)).await,
+            "endless" => return drip(stream, &chunked, 1 << 16, Duration::ZERO).await,
+            "later" => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                small
+            }
+            _ => small,
+        };
+        stream.write_all(whole.as_bytes()).await.ok()
+    }
+
+    /// A rotating token endpoint: the old refresh token is dead at once.
+    fn exchange(
+        &self,
+        request: &str,
+        json: &str,
+        plain: &dyn Fn(&str, &str, &str) -> String,
+    ) -> String {
+        let mut good = self.refresh.0.lock().unwrap();
+        let denied = |error: &str| plain("400 No", json, &format!("{{\"error\":\"{error}\"}}"));
+        if !request.contains("client_secret=not%26a%2Bsecret") {
+            return denied("invalid_client");
+        }
+        if !request.contains(&format!("refresh_token={}&", *good)) {
+            return denied("invalid_grant");
+        }
+        let number = self.refresh.1.fetch_add(1, Ordering::SeqCst) + 1;
+        *good = format!("refresh-{number}");
+        let body = format!(
+            r#"{{"access_token":"access-{number}","refresh_token":"{good}","expires_in":3600}}"#
+        );
+        plain("200 OK", json, &body)
+    }
+}
+
+/// Whether a request is whole: its head, and the body that it announces.
+fn complete(request: &str) -> bool {
+    let Some((head, body)) = request.split_once("\r\n\r\n") else { return false };
+    let length = head.to_lowercase().split_once("content-length: ").map(|(_, rest)| {
+        rest.split("\r\n").next().and_then(|text| text.parse::<usize>().ok()).expect("a length")
+    });
+    body.len() >= length.unwrap_or(0)
+}
+
+async fn hang(mut stream: TcpStream) -> Option<()> {
+    let mut bytes = [0; 64];
+    while stream.read(&mut bytes).await.ok()? > 0 {}
+    None
+}
+
+async fn drip(mut stream: TcpStream, head: &str, size: usize, pause: Duration) -> Option<()> {
+    stream.write_all(head.as_bytes()).await.ok()?;
+    let chunk = format!("{size:x}\r\n{}\r\n", " ".repeat(size));
+    loop {
+        stream.write_all(chunk.as_bytes()).await.ok()?;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+// ── the ports, in memory ───────────────────────────────────────────────────────────────────────────────────────────
+
+/// A row of the queue in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) claimed: Claimed,
+    pub(crate) leased: bool,
+    pub(crate) fate: Option<Fate>,
+}
+
+/// A queue whose rows are each claimed once, unless they end untried or for later at once.
+#[derive(Clone, Default)]
+pub(crate) struct Rows {
+    pub(crate) rows: Arc<Mutex<Vec<Row>>>,
+    /// How many permits there are still; absent for as many as are asked for.
+    pub(crate) permits: Arc<Mutex<Option<usize>>>,
+    pub(crate) held: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Rows {
+    pub(crate) fn with(vendor: &str, records: &[&str]) -> Self {
+        let rows = Self::default();
+        for record in records {
+            rows.add(vendor, record);
+        }
+        rows
+    }
+
+    pub(crate) fn add(&self, vendor: &str, record: &str) {
+        let mut rows = self.rows.lock().unwrap();
+        let offset = i64::try_from(rows.len()).expect("few");
+        let key = HydrationKey {
+            vendor: vendor.to_owned(),
+            connection: ONE,
+            record_type: "sleep".to_owned(),
+            record_id: record.to_owned(),
+        };
+        let source = Source { topic: Topic::RawWebhooks, partition: 3, offset, index: 0 };
+        let claimed = Claimed {
+            key,
+            source,
+            asked_at: 1,
+            origin: Origin::Live,
+            attempts: 0,
+            failures: 0,
+            vendor_user: Some("v-1".to_owned()),
+            lease: 1,
+        };
+        rows.push(Row { claimed, leased: false, fate: None });
+    }
+
+    pub(crate) fn fate(&self, record: &str) -> Option<Fate> {
+        let rows = self.rows.lock().unwrap();
+        let row = rows.iter().find(|row| row.claimed.key.record_id == record).expect("a row");
+        row.fate
+    }
+
+    /// Waits until a record has a fate.
+    pub(crate) async fn until(&self, record: &str) -> Fate {
+        for _ in 0..1_000 {
+            if let Some(fate) = self.fate(record) {
+                return fate;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{record} has no fate")
+    }
+}
+
+impl Queue for Rows {
+    async fn claim(&self, vendor: &str, at_most: usize, _lease: Duration) -> Result<Vec<Claimed>> {
+        let mut rows = self.rows.lock().unwrap();
+        let due = rows
+            .iter_mut()
+            .filter(|row| row.claimed.key.vendor == vendor && !row.leased && row.fate.is_none());
+        Ok(due
+            .take(at_most)
+            .map(|row| {
+                row.leased = true;
+                row.claimed.clone()
+            })
+            .collect())
+    }
+
+    async fn end(&self, claimed: &Claimed, fate: Fate) -> Result<bool> {
+        let mut rows = self.rows.lock().unwrap();
+        let row = rows.iter_mut().find(|row| row.claimed.key == claimed.key).expect("a row");
+        row.leased = false;
+        row.fate = (fate != Fate::Untried).then_some(fate);
+        Ok(true)
+    }
+
+    async fn take(&self, _vendor: &str, _buckets: &[Bucket]) -> Result<Taken> {
+        let mut permits = self.permits.lock().unwrap();
+        match permits.as_mut() {
+            Some(0) => {
+                let app = Duration::from_millis(50);
+                Ok(Taken::Wait { app, user: Duration::ZERO })
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(Taken::Granted)
+            }
+            None => Ok(Taken::Granted),
+        }
+    }
+
+    async fn hold(&self, _vendor: &str, time: Duration) -> Result<()> {
+        self.held.lock().unwrap().push(time);
+        Ok(())
+    }
+
+    async fn depths(&self) -> Result<Vec<Depth>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A log that keeps what it is sent, with what the queue said of the record at that moment.
+#[derive(Clone, Default)]
+pub(crate) struct Log {
+    pub(crate) sent: Arc<Mutex<Vec<OutRecord>>>,
+    pub(crate) away: Arc<Mutex<bool>>,
+}
+
+impl Log {
+    pub(crate) fn of(&self, topic: Topic) -> Vec<OutRecord> {
+        let sent = self.sent.lock().unwrap();
+        sent.iter().filter(|record| record.topic == topic).cloned().collect()
+    }
+}
+
+impl Sender for Log {
+    async fn send(&self, record: OutRecord) -> Result<Coordinates> {
+        if *self.away.lock().unwrap() {
+            return Err(Error::new(Kind::BrokerUnavailable, "send a record", "test"));
+        }
+        let topic = record.topic;
+        self.sent.lock().unwrap().push(record);
+        Ok(Coordinates { topic, partition: 0, offset: 0 })
+    }
+}
+
+/// A row of the vault in memory.
+#[derive(Clone)]
+struct Kept {
+    access: String,
+    refresh: Option<String>,
+    version: i64,
+    reauth_required: bool,
+    renewing: bool,
+    life: Option<(Duration, Duration)>,
+}
+
+/// A vault in memory. Its clones are what replicas share.
+#[derive(Clone, Default)]
+pub(crate) struct Safe {
+    kept: Arc<Mutex<BTreeMap<Uuid, Kept>>>,
+    /// Whether storing fails, as if we died before it.
+    pub(crate) stores_nothing: Arc<Mutex<bool>>,
+}
+
+impl Safe {
+    /// One that holds a pair of connection [`ONE`], so old, and living so long still.
+    pub(crate) fn with(access: &str, refresh: Option<&str>, life: Option<(u64, u64)>) -> Self {
+        let safe = Self::default();
+        let (access, refresh) = (access.to_owned(), refresh.map(str::to_owned));
+        let life = life.map(|(old, left)| (Duration::from_secs(old), Duration::from_secs(left)));
+        let kept =
+            Kept { access, refresh, version: 1, reauth_required: false, renewing: false, life };
+        safe.kept.lock().unwrap().insert(ONE.0, kept);
+        safe
+    }
+
+    /// The access token that stands there, and whether only consent mends it.
+    pub(crate) fn seen(&self) -> (String, bool) {
+        let kept = self.kept.lock().unwrap();
+        (kept[&ONE.0].access.clone(), kept[&ONE.0].reauth_required)
+    }
+
+    /// The lease of a renewal ends, as it does some time after a worker died.
+    pub(crate) fn end_leases(&self) {
+        self.kept.lock().unwrap().values_mut().for_each(|kept| kept.renewing = false);
+    }
+}
+
+impl Vault for Safe {
+    async fn read(&self, connection: ConnectionId) -> Result<Option<Stored>> {
+        let kept = self.kept.lock().unwrap();
+        Ok(kept.get(&connection.0).map(|kept| Stored {
+            pair: Pair {
+                access: kept.access.clone().into(),
+                refresh: kept.refresh.clone().map(SecretString::from),
+            },
+            version: kept.version,
+            life: kept.life,
+            reauth_required: kept.reauth_required,
+        }))
+    }
+
+    async fn store(
+        &self,
+        _vendor: &str,
+        connection: ConnectionId,
+        instead_of: i64,
+        pair: &Pair,
+        lives: Option<Duration>,
+    ) -> Result<bool> {
+        if *self.stores_nothing.lock().unwrap() {
+            return Err(Error::new(Kind::DatabaseError, "store tokens", "test"));
+        }
+        let mut kept = self.kept.lock().unwrap();
+        let row = kept.get_mut(&connection.0).filter(|row| row.version == instead_of);
+        let Some(row) = row else { return Ok(false) };
+        row.access = pair.access.expose_secret().to_owned();
+        row.refresh = pair.refresh.as_ref().map(|refresh| refresh.expose_secret().to_owned());
+        (row.version, row.renewing) = (row.version + 1, false);
+        row.life = lives.map(|lives| (Duration::ZERO, lives));
+        Ok(true)
+    }
+
+    async fn begin_renewal(
+        &self,
+        connection: ConnectionId,
+        version: i64,
+        _at_most: Duration,
+    ) -> Result<bool> {
+        let mut kept = self.kept.lock().unwrap();
+        let row = kept.get_mut(&connection.0);
+        let row = row.filter(|row| row.version == version && !row.renewing);
+        Ok(row.is_some_and(|row| {
+            row.renewing = true;
+            true
+        }))
+    }
+
+    async fn end_renewal(
+        &self,
+        connection: ConnectionId,
+        version: i64,
+        reauth_required: bool,
+    ) -> Result<()> {
+        let mut kept = self.kept.lock().unwrap();
+        if let Some(row) = kept.get_mut(&connection.0).filter(|row| row.version == version) {
+            row.renewing = false;
+            row.reauth_required |= reauth_required;
+        }
+        Ok(())
+    }
+}
