@@ -17,6 +17,7 @@ mod log_laws;
 mod migrations;
 mod pair;
 mod process;
+mod queue;
 mod rebuild;
 mod register_laws;
 mod store_laws;
