@@ -33,7 +33,9 @@ pub enum Command {
     Ingress,
     /// Normalise raw records and decide what counts, until told to stop.
     Pipeline,
-    /// Ingress and pipeline in one process, for one machine.
+    /// Fetch from vendors' APIs what their notifications only name, until told to stop.
+    Hydrator,
+    /// Ingress, pipeline and hydrator in one process, for one machine.
     All,
     /// The topics of the system: what should be, what is, and the difference.
     #[command(subcommand)]
@@ -143,6 +145,17 @@ pub enum Connections {
         /// How it prints.
         #[command(flatten)]
         output: Output,
+    },
+    /// Store a connection's tokens, sealed; the hydrator fetches with them and renews them.
+    Token {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user.
+        #[arg(long, value_name = "ID")]
+        vendor_user: String,
+        /// The vendor's answer as JSON (access_token, refresh_token, expires_in), or `-` for standard input.
+        file: PathBuf,
     },
     /// End a connection now; its records stay.
     Remove {

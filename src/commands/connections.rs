@@ -1,13 +1,17 @@
-//! `connections add|list|remove`: which of our users a vendor's user is.
+//! `connections add|list|token|remove`: which of our users a vendor's user is.
 //!
 //! What an operator does here is what a vendor's own announcement does in normalise: it takes the same path
 //! (`model::connection`), and doing it twice is doing it once.
 
-use std::io::Write;
+use std::io::{Read as _, Write};
+use std::path::Path;
+use std::time::Duration;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
@@ -17,6 +21,7 @@ use crate::model::state::Notes;
 use crate::model::time::Micros;
 use crate::postgres::register::PostgresRegister;
 use crate::stream::Register;
+use crate::stream::hydration::{Pair, Vault};
 
 /// What is to be connected.
 #[derive(Clone, Debug)]
@@ -110,6 +115,59 @@ pub async fn remove(
     write(register, &known).await?;
     print(&ended, None, json, out)?;
     Ok(!ended.is_empty())
+}
+
+/// A pair of tokens and how long the first lives, as a vendor's token endpoint answers (RFC 6749, §5.1).
+#[derive(Deserialize)]
+pub struct TokenAnswer {
+    access_token: SecretString,
+    #[serde(default)]
+    refresh_token: Option<SecretString>,
+    #[serde(default)]
+    expires_in: Option<u64>,
+}
+
+/// Reads such an answer from a file, or from standard input where it is `-`.
+///
+/// # Errors
+/// [`Kind::ValidationError`] where it cannot be read, or is not one; nothing of it is told.
+pub fn read_tokens(file: &Path) -> Result<TokenAnswer> {
+    let wrong = |doing| Error::new(Kind::ValidationError, doing, "");
+    let mut text = Vec::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_end(&mut text).map(|_length| ())
+    } else {
+        std::fs::read(file).map(|bytes| text = bytes)
+    };
+    read.map_err(|_unread| wrong("read the file of tokens"))?;
+    serde_json::from_slice(&text).map_err(|_text| {
+        wrong("read tokens: a JSON object with access_token, as the vendor answered")
+    })
+}
+
+/// Stores the tokens of the connection that holds now, in place of what is there.
+///
+/// # Errors
+/// [`Kind::UnknownUser`] where there is no such connection; as the vault's calls.
+pub async fn token(
+    register: &mut PostgresRegister,
+    vault: &impl Vault,
+    (vendor, vendor_user): (&str, &str),
+    tokens: &TokenAnswer,
+    at_us: Micros,
+) -> Result<()> {
+    let key = [(vendor.to_owned(), vendor_user.to_owned())];
+    let known = Connections::new(register.connections(&key).await?);
+    let Lookup::Connected(connection) = known.at(vendor, vendor_user, at_us) else {
+        return Err(Error::new(
+            Kind::UnknownUser,
+            "find a connection; `connections add` makes it",
+            "",
+        ));
+    };
+    let pair = Pair { access: tokens.access_token.clone(), refresh: tokens.refresh_token.clone() };
+    let lives = tokens.expires_in.map(Duration::from_secs);
+    vault.store(vendor, connection.id, 0, &pair, lives).await.map(|_stored| ())
 }
 
 async fn write(register: &mut PostgresRegister, known: &Connections) -> Result<()> {

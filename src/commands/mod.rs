@@ -29,6 +29,7 @@ use crate::config::{self, Config, Problem};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::{ConnectionId, User};
 use crate::postgres::register::PostgresRegister;
+use crate::postgres::vault::PostgresVault;
 use crate::roles;
 use crate::stream::clock::now_us;
 use crate::telemetry::log;
@@ -96,7 +97,8 @@ fn with_config(cli: &Cli, config: Config) -> u8 {
 /// What is logged: of a command that ends nothing below a warning, unless somebody asked for a level. Its result is
 /// for a person, and the progress of the engine in it is not.
 fn logged(command: &Command, config: &Config) -> log::Settings {
-    let is_role = matches!(command, Command::Ingress | Command::Pipeline | Command::All);
+    let is_role =
+        matches!(command, Command::Ingress | Command::Pipeline | Command::Hydrator | Command::All);
     if is_role || config.log_level_is_set {
         return config.log.clone();
     }
@@ -108,6 +110,7 @@ async fn perform(command: &Command, config: &Config) -> u8 {
     match command {
         Command::Ingress => role(|stop| roles::ingress::run(config, stop)).await,
         Command::Pipeline => role(|stop| roles::pipeline::run(config, stop)).await,
+        Command::Hydrator => role(|stop| roles::hydrator::run(config, stop)).await,
         Command::All => role(|stop| roles::all::run(config, stop)).await,
         Command::Topics(what) => topics::run(what, config, out).await,
         Command::Schemas(what) => schemas::run(what, config, out).await,
@@ -172,6 +175,12 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
         cli::Connections::List { user: name, output } => {
             let only = name.as_deref().map(user).transpose()?;
             connections::list(register, only.as_ref(), output.json, out).await
+        }
+        cli::Connections::Token { vendor, vendor_user, file } => {
+            let vault = PostgresVault::new(&config.postgres, roles::hydrator::keys(config)?)?;
+            let tokens = connections::read_tokens(file)?;
+            connections::token(register, &vault, (vendor, vendor_user), &tokens, now_us()).await?;
+            say(out, "the tokens are stored\n")
         }
         cli::Connections::Remove { vendor, vendor_user, output } => {
             let (at, json) = (now_us(), output.json);
