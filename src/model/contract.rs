@@ -97,7 +97,7 @@ pub mod header {
     pub const VENDOR: &str = "vendor";
     /// The delivery's id: the vendor's header, else the first 32 hex digits of the body's SHA-256.
     pub const DELIVERY_ID: &str = "delivery_id";
-    /// When the body was complete at the door, µs since the epoch, decimal.
+    /// When the body was complete at the door, µs since the epoch, decimal; of a fetched body, when it was asked for.
     pub const RECEIVED_AT: &str = "received_at";
     /// `verified`, or why it was accepted without.
     pub const SIGNATURE: &str = "signature";
@@ -120,7 +120,16 @@ pub mod header {
     /// Before the name of a request header that a vendor's file asks to keep, lower case.
     pub const REQUEST_PREFIX: &str = "http.";
     /// The vendor's user of a request whose headers, not its body, name it.
+    ///
+    /// On a fetched body: the user whose connection it was fetched by.
     pub const VENDOR_USER: &str = "vendor_user";
+
+    /// Our name of the type of the record that was asked for (`raw-documents`).
+    pub const RECORD_TYPE: &str = "record_type";
+    /// The connection whose consent it was fetched under, hyphenated hexadecimal (`raw-documents`).
+    pub const CONNECTION: &str = "connection";
+    /// The status of the answer, decimal (`raw-documents`).
+    pub const HTTP_STATUS: &str = "http_status";
 
     /// `live`, `backfill` or `replay`.
     pub const ORIGIN: &str = "origin";
