@@ -188,6 +188,9 @@ pub struct Normalise {
     /// The vendor whose payload it is.
     #[arg(long)]
     pub vendor: String,
+    /// Of a body that was fetched, the type of record that was asked for; absent for a webhook's.
+    #[arg(long, value_name = "TYPE")]
+    pub kind: Option<String>,
     /// A header of the request, `name: value`; may be given more than once.
     #[arg(long, value_name = "NAME: VALUE")]
     pub header: Vec<String>,

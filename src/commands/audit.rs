@@ -170,11 +170,14 @@ fn read_topics(config: &Config, codec: &Codec) -> Result<Topics> {
         let read = codec.decode_record(record.value.as_deref().unwrap_or_default()).ok();
         topics.normalised.push((record.partition, record.offset, read));
     })?;
-    scan::to_end(&config.kafka, Topic::RawWebhooks, |record| {
-        let hash = sha256_hex(record.value.as_deref().unwrap_or_default());
-        let probe = record.headers.text(header::VENDOR) == Some(PROBE_VENDOR);
-        topics.raw.insert(at(&record), (hash, probe));
-    })?;
+    // Fetched bodies after what asked for them.
+    for topic in [Topic::RawWebhooks, Topic::RawDocuments] {
+        scan::to_end(&config.kafka, topic, |record| {
+            let hash = sha256_hex(record.value.as_deref().unwrap_or_default());
+            let probe = record.headers.text(header::VENDOR) == Some(PROBE_VENDOR);
+            topics.raw.insert(at(&record), (hash, probe));
+        })?;
+    }
     Ok(topics)
 }
 

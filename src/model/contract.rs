@@ -111,12 +111,6 @@ pub mod header {
     pub const SHA256: &str = "sha256";
     /// W3C trace context, as it came or as the door made it.
     pub const TRACEPARENT: &str = "traceparent";
-    /// Our name of the type of what was fetched (`raw-documents`).
-    pub const RECORD_TYPE: &str = "record_type";
-    /// The connection for which it was fetched: its UUID (`raw-documents`).
-    pub const CONNECTION: &str = "connection";
-    /// The status of the answer that it came with, decimal (`raw-documents`).
-    pub const HTTP_STATUS: &str = "http_status";
     /// Before the name of a request header that a vendor's file asks to keep, lower case.
     pub const REQUEST_PREFIX: &str = "http.";
     /// The vendor's user of a request whose headers, not its body, name it.

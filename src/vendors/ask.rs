@@ -107,15 +107,7 @@ pub trait Api: Sync {
 
     /// What an answer of this status means.
     fn answer(&self, status: u16, headers: &dyn Named) -> Answer {
-        match status {
-            200..=299 => Answer::Document,
-            401 => Answer::Unauthorised,
-            403 => Answer::Forbidden,
-            404 => Answer::NotYet,
-            408 | 500..=599 => Answer::Unavailable,
-            429 => Answer::Limited(retry_after_s(headers)),
-            _ => Answer::Refused,
-        }
+        usual(status, headers)
     }
 
     /// Whose calls an [`Answer::Limited`] with these headers stops.
@@ -138,6 +130,20 @@ pub trait Api: Sync {
 
     /// The documented limits.
     fn quotas(&self) -> &'static [Quota];
+}
+
+/// What an answer of this status means to most vendors.
+#[must_use]
+pub fn usual(status: u16, headers: &dyn Named) -> Answer {
+    match status {
+        200..=299 => Answer::Document,
+        401 => Answer::Unauthorised,
+        403 => Answer::Forbidden,
+        404 => Answer::NotYet,
+        408 | 500..=599 => Answer::Unavailable,
+        429 => Answer::Limited(retry_after_s(headers)),
+        _ => Answer::Refused,
+    }
 }
 
 /// The seconds of a `Retry-After` header; a date there is not read.

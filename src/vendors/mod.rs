@@ -2,9 +2,11 @@
 //!
 //! # How to add a vendor
 //! 1. Write `src/vendors/<name>.rs` with a `pub static VENDOR` that implements [`Vendor`]: `verify` (is it theirs),
-//!    `user` (whose is it), `parse` (what does it say). No I/O, no clock, no tokio; a time comes as an argument.
+//!    `user` (whose is it), `parse` (what does it say); where its records are fetched also `api` (what to ask for) and
+//!    `document` (what came). No I/O, no clock, no tokio; a time comes as an argument.
 //! 2. Put at least six requests into `tests/fixtures/<name>/` (good, thin, signature off by a byte, malformed,
-//!    duplicate, correction) and let `UPDATE_GOLDEN=1 make test` write what your file makes of them; read it.
+//!    duplicate, correction), and six fetched bodies where there are any, each with its `record_type` in a `.headers`
+//!    file beside it; let `UPDATE_GOLDEN=1 make test` write what your file makes of them; read it.
 //! 3. Add two lines here: `mod <name>;` and `&<name>::VENDOR,`.
 //!
 //! The laws in `tests/it/vendor_laws.rs` then hold your vendor to what every vendor must keep.

@@ -14,6 +14,7 @@ mod cli;
 mod config;
 mod contract;
 mod crash_sweep;
+mod documents;
 mod door;
 mod fetch;
 mod golden;
