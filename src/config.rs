@@ -590,7 +590,7 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
     for (key, what) in config.registry.problems(production) {
         problems.push(Problem::new(format!("registry.{key}"), format!("must be {what}")));
     }
-    for (key, what) in config.hydrator.problems() {
+    for (key, what) in config.hydrator.problems(production) {
         problems.push(Problem::new(format!("hydrator.{key}"), format!("must be {what}")));
     }
     for (name, vendor) in &config.vendors {

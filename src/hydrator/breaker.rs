@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Failures in a row that open it.
 const FAILURES_MAX: u32 = 5;
 /// How long it stays open before one call may try.
-const OPEN_FOR: Duration = Duration::from_secs(60);
+pub const OPEN_FOR: Duration = Duration::from_secs(60);
 
 /// How many calls may be begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,10 @@ pub enum Said {
 
 /// A circuit breaker of one vendor, in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Breaker(State);
+pub struct Breaker {
+    state: State,
+    open_for: Duration,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -53,30 +56,30 @@ enum State {
     Probing,
 }
 
-impl Default for Breaker {
-    fn default() -> Self {
-        Self(State::Closed { failures: 0 })
-    }
-}
-
 impl Breaker {
+    /// A closed one that stays open for so long once it opens: [`OPEN_FOR`], but for a vendor that is played.
+    #[must_use]
+    pub const fn new(open_for: Duration) -> Self {
+        Self { state: State::Closed { failures: 0 }, open_for }
+    }
+
     /// How many calls may be begun now.
     #[must_use]
     pub fn room(&self, now: Duration) -> Room {
-        match self.0 {
+        match self.state {
             State::Closed { .. } => Room::All,
             State::Open { until } if now >= until => Room::One,
             State::Open { until } => Room::None(until.saturating_sub(now)),
-            State::Probing => Room::None(OPEN_FOR),
+            State::Probing => Room::None(self.open_for),
         }
     }
 
     /// A call begins; only as many as there is room for.
     pub fn begin(&mut self) -> Pass {
-        match self.0 {
+        match self.state {
             State::Closed { .. } => Pass::Call,
             State::Open { .. } | State::Probing => {
-                self.0 = State::Probing;
+                self.state = State::Probing;
                 Pass::Probe
             }
         }
@@ -84,7 +87,7 @@ impl Breaker {
 
     /// A call has ended. Gives whether that opened it.
     pub fn end(&mut self, pass: Pass, said: Said, now: Duration) -> bool {
-        let failures = match (self.0, pass) {
+        let failures = match (self.state, pass) {
             (State::Closed { failures }, Pass::Call) => failures,
             (State::Probing, Pass::Probe) => FAILURES_MAX,
             _ => return false,
@@ -92,14 +95,14 @@ impl Breaker {
         let (next, opens) = match said {
             Said::Well => (State::Closed { failures: 0 }, false),
             Said::Ill if failures + 1 >= FAILURES_MAX => {
-                (State::Open { until: now.saturating_add(OPEN_FOR) }, true)
+                (State::Open { until: now.saturating_add(self.open_for) }, true)
             }
             Said::Ill => (State::Closed { failures: failures + 1 }, false),
             // The one that was to try could not: the next one may, at once.
             Said::Nothing if pass == Pass::Probe => (State::Open { until: now }, false),
-            Said::Nothing => (self.0, false),
+            Said::Nothing => (self.state, false),
         };
-        self.0 = next;
+        self.state = next;
         opens
     }
 }
@@ -123,7 +126,7 @@ mod tests {
 
     #[test]
     fn five_failures_open_it_and_one_probe_after_a_minute_decides() {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(OPEN_FOR);
         assert!(!failed(&mut breaker, 4, s(0)));
         assert_eq!(breaker.room(s(0)), Room::All, "four are not enough");
         assert!(failed(&mut breaker, 1, s(1)));
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_was_under_way_says_nothing() {
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(OPEN_FOR);
         let early = breaker.begin();
         assert!(failed(&mut breaker, 5, s(0)));
         assert!(!breaker.end(early, Said::Well, s(1)));
@@ -159,7 +162,7 @@ mod tests {
         /// or the probe did; never two probes at once.
         #[test]
         fn it_does_what_the_history_says(steps in prop::collection::vec((0_u8..3, 0_u64..40), 1..300)) {
-            let mut breaker = Breaker::default();
+            let mut breaker = Breaker::new(OPEN_FOR);
             let (mut now, mut in_a_row, mut open_until) = (Duration::ZERO, 0_u32, None::<Duration>);
             for (what, pause) in steps {
                 now += s(pause);

@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hydrator::plan::Outcome;
 use crate::hydrator::tokens::Client as OAuth;
 use crate::stream::hydration::Pair;
-use crate::vendors::ask::{Answer, Api, Call, Told};
+use crate::vendors::ask::{Answer, Api, Call, Per, Told};
 
 /// What a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +83,8 @@ pub struct Fetched {
     pub outcome: Outcome,
     /// The status, where there was an answer.
     pub status: Option<u16>,
+    /// Whose calls a refusal for too many stops.
+    pub whose: Per,
     /// What the vendor tells of its quota.
     pub told: Option<Told>,
     /// The content type and the body, of a document.
@@ -91,7 +93,7 @@ pub struct Fetched {
 
 impl Fetched {
     const fn without_answer(outcome: Outcome) -> Self {
-        Self { outcome, status: None, told: None, document: None }
+        Self { outcome, status: None, whose: Per::App, told: None, document: None }
     }
 }
 
@@ -164,9 +166,9 @@ impl Fetcher {
         let status = response.status().as_u16();
         let headers = response.headers();
         let told = api.told(headers);
-        let answer = api.answer(status, headers);
+        let (answer, whose) = (api.answer(status, headers), api.limits(headers));
         let without_body =
-            |outcome| Fetched { outcome, status: Some(status), told, document: None };
+            |outcome| Fetched { outcome, status: Some(status), whose, told, document: None };
         if (300..400).contains(&status) {
             return without_body(Outcome::Redirected);
         }
@@ -196,7 +198,7 @@ impl Fetcher {
             }
         }
         let document = Some((content_type, body.freeze()));
-        Fetched { outcome: Outcome::Answered(answer), status: Some(status), told, document }
+        Fetched { outcome: Outcome::Answered(answer), status: Some(status), whose, told, document }
     }
 }
 

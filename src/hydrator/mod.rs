@@ -50,17 +50,21 @@ pub struct Settings {
     pub look_ms: u64,
     /// How long a stop waits for what is under way, ms.
     pub drain_ms_max: u64,
+    /// How many times faster than the clock the vendors' world runs: 1, but for vendors that are played.
+    pub speed: u32,
 }
 
 /// What a fetched record may have in the log, with room for its headers.
 const BODY_BYTES_MAX: usize = 15 * 1024 * 1024;
 /// What a renewal of a token may add to a fetch, s (`tokens.rs`), the sending of the body included.
 const BESIDES_S: u64 = 30;
+/// Faster than this no window has a microsecond for each of its slots.
+const SPEED_MAX: u32 = 10_000;
 
 impl Settings {
     /// What cannot work: the key and what is allowed.
     #[must_use]
-    pub fn problems(&self) -> Vec<(&'static str, &'static str)> {
+    pub fn problems(&self, production: bool) -> Vec<(&'static str, &'static str)> {
         let fetches = (1..=256).contains(&self.fetches_per_vendor_max);
         let body = (1..=BODY_BYTES_MAX).contains(&self.body_bytes_max);
         let whole_s = self.whole_ms_max.div_ceil(1_000);
@@ -86,8 +90,16 @@ impl Settings {
             ),
             ("look_ms", (10..=60_000).contains(&self.look_ms), "10 to 60000"),
             ("drain_ms_max", self.drain_ms_max > 0, "above 0"),
+            ("speed", (1..=SPEED_MAX).contains(&self.speed), "1 to 10000"),
+            ("speed", !production || self.speed == 1, "1 with profile = production"),
         ];
         rules.into_iter().filter(|(_, holds, _)| !holds).map(|(key, _, what)| (key, what)).collect()
+    }
+
+    /// A span of the vendors' world by our clock.
+    #[must_use]
+    pub fn paced(&self, span: Duration) -> Duration {
+        span / self.speed.max(1)
     }
 
     /// What a call may take.

@@ -20,14 +20,16 @@ const SLOTS: i64 = 60;
 /// Slots that count: those that a window can touch, and one for the way to the vendor.
 const COUNTED: i64 = SLOTS + 2;
 
-/// The buckets of one call for this connection: those of the app first.
+/// The buckets of one call for this connection: those of the app first. Windows are `speed` times as short as they are
+/// documented, for a vendor that is played so fast; else it is 1.
 #[must_use]
-pub fn buckets(quotas: &[Quota], connection: ConnectionId) -> Vec<Bucket> {
+pub fn buckets(quotas: &[Quota], connection: ConnectionId, speed: u32) -> Vec<Bucket> {
     let bucket = |quota: &Quota| Bucket {
         subject: (quota.per == Per::User).then_some(connection),
         window_s: i32::try_from(quota.window_s).unwrap_or(i32::MAX).max(1),
         calls: i32::try_from(quota.calls).unwrap_or(i32::MAX).max(1),
-        slot_us: i64::from(quota.window_s.max(1)) * 1_000_000 / SLOTS + 1,
+        slot_us: i64::from(quota.window_s.max(1)) * 1_000_000 / (SLOTS * i64::from(speed.max(1)))
+            + 1,
         slots: COUNTED,
     };
     let mut buckets: Vec<Bucket> = quotas.iter().map(bucket).collect();
@@ -102,7 +104,7 @@ mod tests {
             late in prop::collection::vec(0_i64..1_000_000, 50),
         ) {
             let quotas = [quota(Per::App, 60, minute), quota(Per::App, 600, minute * 2 * more)];
-            let buckets = buckets(&quotas, CONNECTION);
+            let buckets = buckets(&quotas, CONNECTION, 1);
             let (mut rows, mut now, mut arrived) = (Rows::default(), 1_790_000_000_000_000, Vec::new());
             for (calls, pause) in pauses {
                 for call in 0..calls {
@@ -122,7 +124,7 @@ mod tests {
         /// Who always asks at the moment that he is told, gets at least 95 % of what the vendor allows.
         #[test]
         fn nearly_all_of_it_is_used(calls in 1_u32..300, window_s in 1_u32..4_000) {
-            let buckets = buckets(&[quota(Per::App, window_s, calls)], CONNECTION);
+            let buckets = buckets(&[quota(Per::App, window_s, calls)], CONNECTION, 1);
             let (mut rows, mut now, mut made) = (Rows::default(), 1_790_000_000_000_000, 0_i64);
             let end = now + i64::from(window_s) * 1_000_000 * 100;
             while now < end {
@@ -138,7 +140,7 @@ mod tests {
     #[test]
     fn a_day_s_limit_does_not_slow_a_minute_s() {
         let whoop = [quota(Per::App, 60, 100), quota(Per::App, 86_400, 10_000)];
-        let buckets = buckets(&whoop, CONNECTION);
+        let buckets = buckets(&whoop, CONNECTION, 1);
         let (mut rows, mut now, mut made) = (Rows::default(), 1_790_000_000_000_000, 0);
         let end = now + 180_000_000;
         while now < end {
@@ -153,7 +155,7 @@ mod tests {
     #[test]
     fn whose_limit_it_is() {
         let quotas = [quota(Per::User, 60, 5), quota(Per::App, 60, 100)];
-        let [app, user] = buckets(&quotas, CONNECTION)[..] else { panic!("two") };
+        let [app, user] = buckets(&quotas, CONNECTION, 1)[..] else { panic!("two") };
         assert_eq!((app.subject, app.calls), (None, 100));
         assert_eq!((user.subject, user.calls), (Some(CONNECTION), 5));
     }

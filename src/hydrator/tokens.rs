@@ -58,6 +58,10 @@ pub trait Tokens: Send + Sync + 'static {
         connection: ConnectionId,
         refused: i64,
     ) -> impl Future<Output = Result<Grant>> + Send;
+
+    /// The vendor refused a record although it took the token: consent does not cover all. It is noted, and what it
+    /// does cover is fetched on.
+    fn limited(&self, connection: ConnectionId) -> impl Future<Output = Result<()>> + Send;
 }
 
 /// What a vendor knows us by, where tokens are renewed.
@@ -80,6 +84,7 @@ pub struct Keyring<V> {
     fetcher: Fetcher,
     clients: BTreeMap<String, Client>,
     metrics: Metrics,
+    speed: u32,
     rooms: [Mutex<()>; ROOMS],
 }
 
@@ -99,15 +104,17 @@ const NO_TOKEN: &str = "no token: the connection has to be made anew";
 const REAUTH: &str = "reauth_required: the person has to consent anew";
 
 impl<V: Vault> Keyring<V> {
-    /// The tokens of this vault. A vendor that has no client here has tokens that are used as long as they live.
+    /// The tokens of this vault. A vendor that has no client here has tokens that are used as long as they live. What a
+    /// vendor says of a token's life passes `speed` times as fast (`hydrator.speed`).
     pub fn new(
         vault: V,
         fetcher: Fetcher,
         clients: BTreeMap<String, Client>,
         metrics: Metrics,
+        speed: u32,
     ) -> Self {
         let rooms = std::array::from_fn(|_| Mutex::new(()));
-        Self { vault, fetcher, clients, metrics, rooms }
+        Self { vault, fetcher, clients, metrics, speed: speed.max(1), rooms }
     }
 
     fn count(&self, vendor: &str, outcome: &str) {
@@ -137,6 +144,7 @@ impl<V: Vault> Keyring<V> {
                 // A vendor that does not rotate gives no refresh token back: the old one stays.
                 let refresh = pair.refresh.or_else(|| Some(refresh.clone()));
                 let pair = Pair { refresh, ..pair };
+                let lives = lives.map(|lives| lives / self.speed);
                 self.keep(vendor, connection, stored.version, pair, lives).await
             }
             Exchanged::Refused => match self.vault.read(connection).await? {
@@ -221,6 +229,10 @@ impl<V: Vault> Tokens for Keyring<V> {
             tokio::time::sleep(LOOK).await;
         }
         Err(Error::new(Kind::AuthenticationError, "wait for another worker's renewal", ""))
+    }
+
+    async fn limited(&self, connection: ConnectionId) -> Result<()> {
+        self.vault.limited(connection).await
     }
 }
 

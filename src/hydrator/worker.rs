@@ -9,21 +9,21 @@ use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
-use super::breaker::{Breaker, Pass, Room, Said};
+use super::breaker::{Breaker, OPEN_FOR, Pass, Room, Said};
 use super::fetch::{Base, Fetched, Fetcher};
-use super::plan::{self, Next, Tried};
+use super::plan::{self, Next, Outcome, Tried};
 use super::quota;
 use super::tokens::{Grant, Token, Tokens};
 use crate::error::{Error, Kind, Result};
 use crate::model::contract::{Topic, header};
-use crate::model::id::{PseudonymKey, sha256_hex};
+use crate::model::id::{ConnectionId, PseudonymKey, sha256_hex};
 use crate::model::record::{Headers, OutRecord};
 use crate::model::time::Micros;
 use crate::stream::clock::{Stopwatch, now_us};
 use crate::stream::hydration::{Claimed, Fate, Queue, Taken};
 use crate::stream::{Sender, text};
 use crate::telemetry::metrics::Metrics;
-use crate::vendors::ask::{Api, Call, Need};
+use crate::vendors::ask::{Answer, Api, Call, Need, Per, joined};
 
 /// A vendor whose records are fetched.
 #[derive(Clone)]
@@ -78,6 +78,10 @@ struct Pace {
 
 /// The pause after the queue did not answer.
 const AWAY: Duration = Duration::from_secs(1);
+/// The most calls of one record; a vendor's file says less.
+const CALLS_MAX: usize = 64;
+/// How long a record that was begun waits for the permits of its next calls.
+const PATIENCE: Duration = Duration::from_secs(15);
 /// The most that a vendor's word on its own quota holds it for.
 const HOLD_MAX: u32 = 86_400;
 
@@ -85,7 +89,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     /// Fetches a vendor's records until `stop`; then ends what is under way, as long as the settings allow.
     pub async fn serve(&self, desk: &Desk, stop: &CancellationToken) {
         let clock = Stopwatch::start();
-        let mut breaker = Breaker::default();
+        let mut breaker = Breaker::new(self.settings.paced(OPEN_FOR));
         let mut pace = Pace { at_once: 1, quiet_until: Duration::ZERO };
         let mut under_way = FuturesUnordered::new();
         while !stop.is_cancelled() {
@@ -195,7 +199,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             Course::Unasked(fate, wait) => (Said::Nothing, fate, wait),
             Course::Asked(said, next, document) => {
                 let (fate, hold) = self.settle(desk, &row, tried, next, document).await;
-                (said, fate, hold)
+                (said, self.paced(fate), hold)
             }
         };
         // Where this fails the row comes back when its lease ends, and what was sent is sent again: a duplicate.
@@ -205,45 +209,109 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         Ended { pass, said, wait }
     }
 
-    /// Asks the vendor, with another token where one is not taken.
+    /// Asks the vendor for all that a record takes, with another token where one is not taken.
     async fn ask(&self, desk: &Desk, row: &Claimed, mut tried: Tried) -> Result<Course> {
         let Some(vendor_user) = row.vendor_user.as_deref() else {
             return Ok(Course::Unasked(Fate::GivenUp { reason: "disconnected" }, None));
         };
         let (record_type, record_id) = (row.key.record_type.as_str(), row.key.record_id.as_str());
+        let connection = row.key.connection;
         let unasked =
             |kind, reason| Ok(Course::Asked(Said::Nothing, Next::GiveUp { kind, reason }, None));
-        let Some(call) = desk.api.ask(&Need { record_type, record_id, vendor_user }) else {
+        let need = Need { record_type, record_id, vendor_user };
+        let Some(mut call) = desk.api.ask(&need) else {
             return unasked(Kind::ValidationError, "the vendor's API has no such record");
         };
-        let mut grant = self.tokens.access(desk.name, row.key.connection).await?;
+        let mut grant = self.tokens.access(desk.name, connection).await?;
+        let mut body = Body::default();
         loop {
             let token = match grant {
                 Grant::Token(token) => token,
                 Grant::None(reason) => return unasked(Kind::AuthenticationError, reason),
             };
-            let buckets = quota::buckets(desk.api.quotas(), row.key.connection);
-            match self.queue.take(desk.name, &buckets).await? {
-                Taken::Granted => {}
-                // The app's quota: everybody waits, this row as it was.
-                Taken::Wait { app, user } if app >= user => {
-                    return Ok(Course::Unasked(Fate::Untried, Some(app)));
-                }
-                Taken::Wait { user, .. } => {
-                    let fate = plan::waits(user, tried, "the person's quota");
-                    return Ok(Course::Unasked(fate, None));
-                }
+            if let Some(refused) = self.permit(desk, row, tried, body.is_begun()).await? {
+                return Ok(refused);
             }
-            let received_at = now_us();
+            // Before the first call goes out: a deletion that comes meanwhile stands above it.
+            body.asked_at.get_or_insert_with(now_us);
             let fetched = self.call(desk, &call, &token).await?;
-            let next = plan::next(fetched.outcome, tried, |n| desk.api.again_s(n), chance());
-            if next != Next::Renew {
-                let document = self.document(desk, row, vendor_user, received_at, &fetched);
-                return Ok(Course::Asked(fetched.outcome.said(), next, document));
+            let whose = fetched.whose;
+            let outcome = body.take(fetched, self.settings.body_bytes_max);
+            match plan::next(outcome, tried, |n| desk.api.again_s(n), chance()) {
+                Next::Renew => {
+                    tried.renewed = true;
+                    grant = self.tokens.renew(desk.name, connection, token.version).await?;
+                }
+                Next::Keep => match desk.api.then(&need, &body.answers) {
+                    Some(_) if body.answers.len() >= CALLS_MAX => {
+                        return unasked(Kind::WearableApiError, "the record takes too many calls");
+                    }
+                    Some(next) => (call, grant) = (next, Grant::Token(token)),
+                    None => {
+                        let document = self.document(desk, row, vendor_user, &body);
+                        return Ok(Course::Asked(outcome.said(), Next::Keep, Some(document)));
+                    }
+                },
+                next => {
+                    let next = self.told_off(desk, connection, outcome, whose, next).await?;
+                    return Ok(Course::Asked(outcome.said(), next, None));
+                }
             }
-            tried.renewed = true;
-            grant = self.tokens.renew(desk.name, row.key.connection, token.version).await?;
         }
+    }
+
+    /// Nothing where a call may be made, and it is counted. A record that was begun waits a little where it is: begun
+    /// anew it would cost its first calls again.
+    async fn permit(
+        &self,
+        desk: &Desk,
+        row: &Claimed,
+        tried: Tried,
+        begun: bool,
+    ) -> Result<Option<Course>> {
+        let connection = row.key.connection;
+        let buckets = quota::buckets(desk.api.quotas(), connection, self.settings.speed);
+        let mut patience = if begun { PATIENCE } else { Duration::ZERO };
+        loop {
+            let Taken::Wait { app, user } =
+                self.queue.take(desk.name, connection, &buckets).await?
+            else {
+                return Ok(None);
+            };
+            let wait = app.max(user).max(Duration::from_millis(1));
+            if wait <= patience {
+                patience = patience.saturating_sub(wait);
+                tokio::time::sleep(wait).await;
+                continue;
+            }
+            // The app's quota: everybody waits, this row as it was.
+            if app >= user {
+                return Ok(Some(Course::Unasked(Fate::Untried, Some(app))));
+            }
+            let fate = plan::waits(user, tried, "the person's quota");
+            return Ok(Some(Course::Unasked(fate, None)));
+        }
+    }
+
+    /// What an answer says of more than its record: that the person's consent does not cover it, which is noted, or
+    /// that this person, and nobody else, is asked for too often.
+    async fn told_off(
+        &self,
+        desk: &Desk,
+        connection: ConnectionId,
+        outcome: Outcome,
+        whose: Per,
+        next: Next,
+    ) -> Result<Next> {
+        if outcome == Outcome::Answered(Answer::Forbidden) {
+            self.tokens.limited(connection).await?;
+        }
+        let Next::Later { fate, hold: Some(time) } = next else { return Ok(next) };
+        if whose == Per::App {
+            return Ok(next);
+        }
+        self.queue.hold(desk.name, Some(connection), self.settings.paced(time)).await?;
+        Ok(Next::Later { fate, hold: None })
     }
 
     /// One call, counted; what the vendor tells of its quota is kept.
@@ -255,35 +323,29 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         let used_up = fetched.told.filter(|told| told.left == 0);
         if let Some(told) = used_up.filter(|_| fetched.outcome.said() == Said::Well) {
             let time = Duration::from_secs(told.reset_s.min(HOLD_MAX).into());
-            self.queue.hold(desk.name, time).await?;
+            self.queue.hold(desk.name, None, self.settings.paced(time)).await?;
         }
         Ok(fetched)
     }
 
     /// What a document is in the log.
-    fn document(
-        &self,
-        desk: &Desk,
-        row: &Claimed,
-        vendor_user: &str,
-        received_at: Micros,
-        fetched: &Fetched,
-    ) -> Option<OutRecord> {
-        let (content_type, body) = fetched.document.as_ref()?;
-        let sha256 = sha256_hex(body);
+    fn document(&self, desk: &Desk, row: &Claimed, vendor_user: &str, body: &Body) -> OutRecord {
+        let value = joined(&body.answers);
+        let sha256 = sha256_hex(&value);
         let headers = Headers::with_capacity(11)
             .with(header::VENDOR, text(desk.name))
             .with(header::DELIVERY_ID, text(sha256.get(..32).unwrap_or(&sha256)))
-            .with(header::RECEIVED_AT, text(received_at.to_string()))
-            .with(header::CONTENT_TYPE, text(content_type.as_str()))
+            .with(header::RECEIVED_AT, text(body.asked_at.unwrap_or_default().to_string()))
+            .with(header::CONTENT_TYPE, text(body.content_type.as_str()))
             .with(header::RECORD_TYPE, text(row.key.record_type.as_str()))
+            .with(header::VENDOR_USER, text(vendor_user))
             .with(header::CONNECTION, text(row.key.connection.to_string()))
             .with(header::ORIGIN, text(row.origin.name()))
-            .with(header::HTTP_STATUS, text(fetched.status.unwrap_or_default().to_string()))
+            .with(header::HTTP_STATUS, text(body.status.to_string()))
             .with(header::SOURCE, text(asked_by(row)))
             .with(header::SHA256, text(sha256));
         let key = Some(self.key(desk, vendor_user));
-        Some(OutRecord { topic: Topic::RawDocuments, key, headers, value: Some(body.clone()) })
+        OutRecord { topic: Topic::RawDocuments, key, headers, value: Some(value) }
     }
 
     fn key(&self, desk: &Desk, vendor_user: &str) -> Bytes {
@@ -329,12 +391,23 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         fate: Fate,
         hold: Option<Duration>,
     ) -> (Fate, Option<Duration>) {
+        let hold = hold.map(|time| self.settings.paced(time));
         if let Some(time) = hold
-            && let Err(error) = self.queue.hold(desk.name, time).await
+            && let Err(error) = self.queue.hold(desk.name, None, time).await
         {
             self.failed(desk, &error);
         }
         (fate, hold)
+    }
+
+    /// A fate whose wait is the plan's, at the pace of the settings.
+    fn paced(&self, fate: Fate) -> Fate {
+        match fate {
+            Fate::Later { after, attempts, failures, reason } => {
+                Fate::Later { after: self.settings.paced(after), attempts, failures, reason }
+            }
+            Fate::Done | Fate::Untried | Fate::GivenUp { .. } => fate,
+        }
     }
 
     /// Gives a record up: into the log first, so that it is never given up silently.
@@ -373,6 +446,36 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         self.metrics.failures.at(["hydrate", kind.name()]).inc();
         self.metrics.errors.at([kind.name()]).inc();
         Ok((Fate::GivenUp { reason }, None))
+    }
+}
+
+/// What a record's calls have given so far.
+#[derive(Default)]
+struct Body {
+    /// The bodies, in the order in which they were asked for.
+    answers: Vec<Bytes>,
+    /// Of the last answer.
+    content_type: String,
+    status: u16,
+    /// When the first call went out, µs.
+    asked_at: Option<Micros>,
+}
+
+impl Body {
+    const fn is_begun(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Takes what a call has given; all of them together have the cap of one. Gives how it ended.
+    fn take(&mut self, fetched: Fetched, bytes_max: usize) -> Outcome {
+        let Some((content_type, body)) = fetched.document else { return fetched.outcome };
+        let before: usize = self.answers.iter().map(Bytes::len).sum();
+        if before.saturating_add(body.len()) > bytes_max {
+            return Outcome::TooLarge;
+        }
+        (self.content_type, self.status) = (content_type, fetched.status.unwrap_or_default());
+        self.answers.push(body);
+        fetched.outcome
     }
 }
 

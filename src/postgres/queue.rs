@@ -134,15 +134,16 @@ const TAKE: &str = "
             WHERE u.slot > s.us / s.slot_us - s.counted
         ) AS kept
     ), held AS MATERIALIZED (
-        SELECT greatest(max(q.held_until), 0)
-               - (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS wait
+        SELECT q.subject,
+               q.held_until - (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS wait
         FROM quotas AS q
-        WHERE q.vendor = $1 AND q.subject = $7 AND q.window_s = 0
+        WHERE q.vendor = $1 AND q.subject IN ($7, $9) AND q.window_s = 0
+    ), waits AS MATERIALIZED (
+        SELECT subject, wait FROM judged UNION ALL SELECT subject, wait FROM held
     ), verdict AS MATERIALIZED (
         SELECT (SELECT count(*) FROM judged) AS found,
-               greatest((SELECT max(wait) FROM judged WHERE subject = $7),
-                        (SELECT wait FROM held), 0) AS app,
-               greatest((SELECT max(wait) FROM judged WHERE subject <> $7), 0) AS user_
+               greatest((SELECT max(wait) FROM waits WHERE subject = $7), 0) AS app,
+               greatest((SELECT max(wait) FROM waits WHERE subject <> $7), 0) AS user_
     ), counted AS (
         UPDATE quotas AS q
         SET slots = CASE WHEN j.slots[cardinality(j.slots)] >= j.slot THEN j.slots
@@ -218,10 +219,15 @@ impl Queue for PostgresQueue {
         rows.first().map_or(Ok(false), |row| get(row, 0))
     }
 
-    async fn take(&self, vendor: &str, buckets: &[Bucket]) -> Result<Taken> {
+    async fn take(
+        &self,
+        vendor: &str,
+        connection: ConnectionId,
+        buckets: &[Bucket],
+    ) -> Result<Taken> {
         let columns = Columns::of(buckets);
         let wanted = i64::try_from(buckets.len()).unwrap_or(i64::MAX);
-        let parameters: [&(dyn ToSql + Sync); 8] = [
+        let parameters: [&(dyn ToSql + Sync); 9] = [
             &vendor,
             &columns.subjects,
             &columns.windows,
@@ -230,6 +236,7 @@ impl Queue for PostgresQueue {
             &columns.counted,
             &APP,
             &wanted,
+            &connection.0,
         ];
         // The second time the rows are there.
         for _ in 0..2 {
@@ -247,8 +254,14 @@ impl Queue for PostgresQueue {
         Err(unreadable("quotas"))
     }
 
-    async fn hold(&self, vendor: &str, time: Duration) -> Result<()> {
-        let parameters: [&(dyn ToSql + Sync); 3] = [&vendor, &APP, &us(time)];
+    async fn hold(
+        &self,
+        vendor: &str,
+        connection: Option<ConnectionId>,
+        time: Duration,
+    ) -> Result<()> {
+        let subject = connection.map_or(APP, |connection| connection.0);
+        let parameters: [&(dyn ToSql + Sync); 3] = [&vendor, &subject, &us(time)];
         self.ask("hold a vendor's calls", HOLD, &parameters).await.map(|_none| ())
     }
 

@@ -166,12 +166,16 @@ const STORE: &str = "
 const BEGIN: &str = "
     UPDATE tokens AS t SET renewing_until = clock.us + $3::int8
     FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS us) AS clock
-    WHERE t.connection = $1 AND t.version = $2 AND t.state = 'live' AND t.renewing_until <= clock.us
+    WHERE t.connection = $1 AND t.version = $2 AND t.state <> 'reauth_required' AND t.renewing_until <= clock.us
     RETURNING t.version";
 
 const END: &str = "
     UPDATE tokens SET renewing_until = 0, state = CASE WHEN $3::bool THEN 'reauth_required' ELSE state END
     WHERE connection = $1 AND version = $2
+    RETURNING version";
+
+const LIMITED: &str = "
+    UPDATE tokens SET state = 'limited' WHERE connection = $1 AND state = 'live'
     RETURNING version";
 
 impl Vault for PostgresVault {
@@ -226,6 +230,12 @@ impl Vault for PostgresVault {
     ) -> Result<()> {
         let parameters: [&(dyn ToSql + Sync); 3] = [&connection.0, &version, &reauth_required];
         self.ask("end to renew tokens", END, &parameters).await.map(|_rows| ())
+    }
+
+    async fn limited(&self, connection: ConnectionId) -> Result<()> {
+        let rows = self.ask("note that consent is limited", LIMITED, &[&connection.0]).await?;
+        drop(rows);
+        Ok(())
     }
 }
 

@@ -107,7 +107,13 @@ pub async fn open(
     let pseudonym = config.secrets.pseudonym_key.clone().unwrap_or_default();
     let hydrator = Arc::new(Hydrator {
         queue: PostgresQueue::new(&config.postgres)?,
-        tokens: Keyring::new(vault, fetcher.clone(), clients(config), metrics.clone()),
+        tokens: Keyring::new(
+            vault,
+            fetcher.clone(),
+            clients(config),
+            metrics.clone(),
+            config.hydrator.speed,
+        ),
         sender,
         fetcher,
         pseudonyms: PseudonymKey::new(pseudonym.expose_secret().as_bytes()),

@@ -114,11 +114,22 @@ pub trait Queue: Send + Sync + 'static {
     /// says; a lease that has ended changes nothing. Gives whether the fate stands.
     fn end(&self, claimed: &Claimed, fate: Fate) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Counts one call in all of these buckets of a vendor, or in none.
-    fn take(&self, vendor: &str, buckets: &[Bucket]) -> impl Future<Output = Result<Taken>> + Send;
+    /// Counts one call for a connection in all of these buckets of a vendor, or in none.
+    fn take(
+        &self,
+        vendor: &str,
+        connection: ConnectionId,
+        buckets: &[Bucket],
+    ) -> impl Future<Output = Result<Taken>> + Send;
 
-    /// No call of this vendor for so long, whoever makes it: its own word, above what the buckets say.
-    fn hold(&self, vendor: &str, time: Duration) -> impl Future<Output = Result<()>> + Send;
+    /// No call of this vendor for so long, whoever makes it: its own word, above what the buckets say. Where it is of
+    /// one connection, no call for that one.
+    fn hold(
+        &self,
+        vendor: &str,
+        connection: Option<ConnectionId>,
+        time: Duration,
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// How many records wait, by vendor.
     fn depths(&self) -> impl Future<Output = Result<Vec<Depth>>> + Send;
@@ -180,4 +191,7 @@ pub trait Vault: Send + Sync + 'static {
         version: i64,
         reauth_required: bool,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Consent does not cover all that is asked for: noted, until another pair is stored.
+    fn limited(&self, connection: ConnectionId) -> impl Future<Output = Result<()>> + Send;
 }

@@ -135,7 +135,7 @@ fn keyring(safe: &Safe, server: &Server, secret: &str) -> Keyring<Safe> {
     let (id, secret) = ("app".to_owned(), secret.into());
     let client = Client { url, scope: Some("offline"), id, secret };
     let clients = BTreeMap::from([("played".to_owned(), client)]);
-    Keyring::new(safe.clone(), fetcher(), clients, Metrics::of(&["played"]))
+    Keyring::new(safe.clone(), fetcher(), clients, Metrics::of(&["played"]), 1)
 }
 
 const SECRET: &str = "not&a+secret";

@@ -14,7 +14,7 @@ use biometric_bridge::stream::hydration::Fate;
 use biometric_bridge::telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
-use crate::played::{Log, Played, Rows, Safe, Server};
+use crate::played::{Log, ONE, Played, Rows, Safe, Server};
 
 type InMemory = Hydrator<Rows, Keyring<Safe>, Log>;
 
@@ -33,6 +33,11 @@ struct World {
 impl World {
     /// Fetches these records of WHOOP's, and what is added later, of Oura's too.
     async fn start(rows: Rows, safe: Safe) -> Self {
+        Self::at(1, rows, safe).await
+    }
+
+    /// The same in a world that runs so many times faster.
+    async fn at(speed: u32, rows: Rows, safe: Safe) -> Self {
         let settings = Settings {
             fetches_per_vendor_max: 4,
             connect_ms_max: 300,
@@ -42,6 +47,7 @@ impl World {
             lease_s: 60,
             look_ms: 10,
             drain_ms_max: 2_000,
+            speed,
         };
         let (server, log, metrics) = (Server::start().await, Log::default(), Metrics::of(&VENDORS));
         let fetcher = Fetcher::new(settings.limits()).expect("a client");
@@ -51,7 +57,7 @@ impl World {
         let clients = VENDORS.map(|vendor| (vendor.to_owned(), client.clone()));
         let hydrator = Arc::new(InMemory {
             queue: rows.clone(),
-            tokens: Keyring::new(safe, fetcher.clone(), clients.into(), metrics.clone()),
+            tokens: Keyring::new(safe, fetcher.clone(), clients.into(), metrics.clone(), speed),
             sender: log.clone(),
             fetcher,
             pseudonyms: PseudonymKey::new(b"not-a-secret-test-key"),
@@ -93,6 +99,7 @@ async fn a_body_is_in_the_log_before_its_row_is_done() {
     for (name, value) in [
         (header::VENDOR, "whoop"),
         (header::RECORD_TYPE, "sleep"),
+        (header::VENDOR_USER, "v-1"),
         (header::CONNECTION, "00000000-0000-0000-0000-000000000001"),
         (header::ORIGIN, "live"),
         (header::HTTP_STATUS, "200"),
@@ -163,7 +170,11 @@ async fn what_is_wrong_waits_or_ends_as_the_plan_says() {
         assert_eq!(((attempts, failures), reason), (counts, name), "{record}");
         assert!(after >= Duration::from_millis(least), "{record}: {after:?}");
         if record == "limited" {
-            assert_eq!(*world.rows.held.lock().unwrap(), [Duration::from_secs(7)], "all replicas");
+            assert_eq!(
+                *world.rows.held.lock().unwrap(),
+                [(None, Duration::from_secs(7))],
+                "all replicas"
+            );
             break;
         }
     }
@@ -175,6 +186,74 @@ async fn what_is_wrong_waits_or_ends_as_the_plan_says() {
     ));
     assert!(matches!(world.rows.until("cut").await, Fate::Later { reason: "broken_off", .. }));
     assert_eq!(world.metrics.fetches.at(["whoop", "broken_off"]).get(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_record_of_several_answers_is_one_body_and_each_call_is_counted() {
+    let rows = Rows::default();
+    *rows.permits.lock().unwrap() = Some(2);
+    let world = World::start(rows.clone(), live()).await;
+    rows.add("whoop", "chain");
+    while world.server.asked.lock().unwrap().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.server.asked.lock().unwrap().len(), 2, "no third one without a permit");
+    *rows.permits.lock().unwrap() = None;
+    assert_eq!(rows.until("chain").await, Fate::Done);
+    let asked: Vec<String> = world.server.asked.lock().unwrap().iter().map(line).collect();
+    assert_eq!(asked, ["GET /chain HTTP/1.1", "GET /chain/2 HTTP/1.1", "GET /chain/3 HTTP/1.1"]);
+    let sent = world.log.of(Topic::RawDocuments);
+    let body = br#"[{"a":1},{"a":1},{"a":1}]"#;
+    assert_eq!(sent[0].value.as_deref(), Some(&body[..]), "each as it came");
+    assert_eq!(sent[0].headers.text(header::SHA256), Some(sha256_hex(body).as_str()));
+    world.end().await;
+}
+
+fn line(head: &String) -> String {
+    head.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn what_consent_does_not_cover_is_given_up_and_noted_and_the_rest_is_fetched() {
+    let safe = live();
+    let world = World::start(Rows::with("whoop", &["forbidden"]), safe.clone()).await;
+    let fate = world.rows.until("forbidden").await;
+    assert_eq!(fate, Fate::GivenUp { reason: "the person's consent does not cover it" });
+    assert!(safe.is_limited());
+    let letters = world.log.of(Topic::DeadLetters);
+    assert_eq!(letters[0].headers.text(header::ERROR_TYPE), Some("authentication_error"));
+    world.rows.add("whoop", "record");
+    assert_eq!(world.rows.until("record").await, Fate::Done);
+    assert_eq!(world.server.count("token"), 0, "no token mends it");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_is_asked_for_too_often_waits_alone() {
+    let world = World::start(Rows::with("whoop", &["mine"]), live()).await;
+    assert!(matches!(world.rows.until("mine").await, Fate::Later { reason: "limited", .. }));
+    assert_eq!(*world.rows.held.lock().unwrap(), [(Some(ONE), Duration::from_secs(9))]);
+    world.rows.add("whoop", "record");
+    assert_eq!(world.rows.until("record").await, Fate::Done, "the vendor is not left alone");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn in_a_faster_world_every_wait_is_shorter() {
+    let rows = Rows::default();
+    let world = World::at(100, rows.clone(), live()).await;
+    for (record, least_ms, most_ms) in
+        [("missing", 300, 330), ("cut", 25, 50), ("limited", 70, 121)]
+    {
+        rows.add("whoop", record);
+        let fate = rows.until(record).await;
+        let Fate::Later { after, .. } = fate else { panic!("{fate:?}") };
+        let range = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
+        assert!(range.contains(&after), "{record}: {after:?}");
+    }
+    assert_eq!(*rows.held.lock().unwrap(), [(None, Duration::from_millis(70))]);
     world.end().await;
 }
 

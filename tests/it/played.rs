@@ -16,7 +16,9 @@ use biometric_bridge::stream::Sender;
 use biometric_bridge::stream::hydration::{
     Bucket, Claimed, Depth, Fate, Pair, Queue, Stored, Taken, Vault,
 };
-use biometric_bridge::vendors::ask::{Api, Call, Need, Quota};
+use biometric_bridge::vendors::Named;
+use biometric_bridge::vendors::ask::{Api, Call, Need, Per, Quota};
+use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +39,17 @@ impl Api for Played {
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
         let path = format!("/{}", need.record_id);
         (need.record_type == "sleep").then(|| Call { path, query: Vec::new() })
+    }
+
+    /// A chain has three calls, each of which goes on from the answer before.
+    fn then(&self, need: &Need<'_>, answers: &[Bytes]) -> Option<Call> {
+        let goes_on = need.record_id.starts_with("chain") && answers.len() < 3;
+        let path = format!("/{}/{}", need.record_id, answers.len() + 1);
+        (goes_on && answers.last()? == "{\"a\":1}").then(|| Call { path, query: Vec::new() })
+    }
+
+    fn limits(&self, headers: &dyn Named) -> Per {
+        if headers.first_two("x-whose")[0].is_some() { Per::User } else { Per::App }
     }
 
     fn again_s(&self, attempt: u32) -> Option<u32> {
@@ -107,6 +120,8 @@ impl Server {
             "stale" => plain("401 No", "", ""),
             "missing" => plain("404 No", json, "{}"),
             "limited" => plain("429 No", "retry-after: 7\r\n", ""),
+            "mine" => plain("429 No", "retry-after: 9\r\nx-whose: the person's\r\n", ""),
+            "forbidden" => plain("403 No", "", ""),
             "down" => plain("503 No", "content-type: text/html\r\n", "<html>"),
             "html" => plain("200 OK", "content-type: text/html\r\n", "<html>"),
             "packed" => plain("200 OK", &format!("{json}content-encoding: gzip\r\n"), "x"),
@@ -190,7 +205,7 @@ pub(crate) struct Rows {
     pub(crate) rows: Arc<Mutex<Vec<Row>>>,
     /// How many permits there are still; absent for as many as are asked for.
     pub(crate) permits: Arc<Mutex<Option<usize>>>,
-    pub(crate) held: Arc<Mutex<Vec<Duration>>>,
+    pub(crate) held: Arc<Mutex<Vec<(Option<ConnectionId>, Duration)>>>,
 }
 
 impl Rows {
@@ -266,7 +281,12 @@ impl Queue for Rows {
         Ok(true)
     }
 
-    async fn take(&self, _vendor: &str, _buckets: &[Bucket]) -> Result<Taken> {
+    async fn take(
+        &self,
+        _vendor: &str,
+        _connection: ConnectionId,
+        _buckets: &[Bucket],
+    ) -> Result<Taken> {
         let mut permits = self.permits.lock().unwrap();
         match permits.as_mut() {
             Some(0) => {
@@ -281,8 +301,13 @@ impl Queue for Rows {
         }
     }
 
-    async fn hold(&self, _vendor: &str, time: Duration) -> Result<()> {
-        self.held.lock().unwrap().push(time);
+    async fn hold(
+        &self,
+        _vendor: &str,
+        connection: Option<ConnectionId>,
+        time: Duration,
+    ) -> Result<()> {
+        self.held.lock().unwrap().push((connection, time));
         Ok(())
     }
 
@@ -323,6 +348,7 @@ struct Kept {
     refresh: Option<String>,
     version: i64,
     reauth_required: bool,
+    limited: bool,
     renewing: bool,
     life: Option<(Duration, Duration)>,
 }
@@ -341,8 +367,15 @@ impl Safe {
         let safe = Self::default();
         let (access, refresh) = (access.to_owned(), refresh.map(str::to_owned));
         let life = life.map(|(old, left)| (Duration::from_secs(old), Duration::from_secs(left)));
-        let kept =
-            Kept { access, refresh, version: 1, reauth_required: false, renewing: false, life };
+        let kept = Kept {
+            access,
+            refresh,
+            version: 1,
+            reauth_required: false,
+            limited: false,
+            renewing: false,
+            life,
+        };
         safe.kept.lock().unwrap().insert(ONE.0, kept);
         safe
     }
@@ -351,6 +384,11 @@ impl Safe {
     pub(crate) fn seen(&self) -> (String, bool) {
         let kept = self.kept.lock().unwrap();
         (kept[&ONE.0].access.clone(), kept[&ONE.0].reauth_required)
+    }
+
+    /// Whether it is noted that consent does not cover all.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.kept.lock().unwrap()[&ONE.0].limited
     }
 
     /// The lease of a renewal ends, as it does some time after a worker died.
@@ -419,6 +457,13 @@ impl Vault for Safe {
         if let Some(row) = kept.get_mut(&connection.0).filter(|row| row.version == version) {
             row.renewing = false;
             row.reauth_required |= reauth_required;
+        }
+        Ok(())
+    }
+
+    async fn limited(&self, connection: ConnectionId) -> Result<()> {
+        if let Some(row) = self.kept.lock().unwrap().get_mut(&connection.0) {
+            row.limited = true;
         }
         Ok(())
     }

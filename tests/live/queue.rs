@@ -184,7 +184,7 @@ async fn all_replicas_together_never_exceed_a_quota() {
         Quota { per: Per::App, window_s: 3_600, calls: 40 },
         Quota { per: Per::App, window_s: 86_400, calls: 1_000 },
     ];
-    let buckets = quota::buckets(&quotas, connection());
+    let buckets = quota::buckets(&quotas, connection(), 1);
     let mut workers = Vec::new();
     for _ in 0..3 {
         let queue = PostgresQueue::new(&world.settings()).expect("a queue");
@@ -193,7 +193,7 @@ async fn all_replicas_together_never_exceed_a_quota() {
             workers.push(tokio::spawn(async move {
                 let mut granted = 0;
                 for _ in 0..10 {
-                    match queue.take("whoop", &buckets).await.expect("an answer") {
+                    match queue.take("whoop", connection(), &buckets).await.expect("an answer") {
                         Taken::Granted => granted += 1,
                         Taken::Wait { app, user } => {
                             assert!(user.is_zero() && !app.is_zero(), "{app:?} {user:?}");
@@ -220,25 +220,30 @@ async fn all_replicas_together_never_exceed_a_quota() {
 async fn a_window_opens_again_and_the_vendor_s_word_stands_above_it() {
     let (_world, queue) = world(&[]).await;
     let person = [Quota { per: Per::User, window_s: 1, calls: 2 }];
-    let buckets = quota::buckets(&person, connection());
-    let take = async || queue.take("whoop", &buckets).await.expect("an answer");
+    let buckets = quota::buckets(&person, connection(), 1);
+    let take = async || queue.take("whoop", connection(), &buckets).await.expect("an answer");
     assert_eq!((take().await, take().await), (Taken::Granted, Taken::Granted));
     let Taken::Wait { app, user } = take().await else { panic!("a third") };
     assert!(app.is_zero() && user <= Duration::from_millis(1_040), "{app:?} {user:?}");
     let other = ConnectionId::derive("whoop", "v-2", &user_2());
-    let theirs = quota::buckets(&person, other);
-    assert_eq!(queue.take("whoop", &theirs).await, Ok(Taken::Granted), "a limit of one's own");
+    let theirs = quota::buckets(&person, other, 1);
+    assert_eq!(
+        queue.take("whoop", other, &theirs).await,
+        Ok(Taken::Granted),
+        "a limit of one's own"
+    );
     tokio::time::sleep(user).await;
     assert_eq!(take().await, Taken::Granted);
-    queue.hold("whoop", Duration::from_millis(300)).await.expect("held");
-    queue.hold("whoop", Duration::from_millis(10)).await.expect("held");
-    let Taken::Wait { app, .. } = queue.take("whoop", &[]).await.expect("an answer") else {
+    queue.hold("whoop", None, Duration::from_millis(300)).await.expect("held");
+    queue.hold("whoop", None, Duration::from_millis(10)).await.expect("held");
+    let Taken::Wait { app, .. } = queue.take("whoop", connection(), &[]).await.expect("an answer")
+    else {
         panic!("held")
     };
     assert!(app > Duration::from_millis(100) && app <= Duration::from_millis(300), "{app:?}");
-    assert_eq!(queue.take("oura", &[]).await, Ok(Taken::Granted), "another vendor");
+    assert_eq!(queue.take("oura", connection(), &[]).await, Ok(Taken::Granted), "another vendor");
     tokio::time::sleep(app).await;
-    assert_eq!(queue.take("whoop", &[]).await, Ok(Taken::Granted));
+    assert_eq!(queue.take("whoop", connection(), &[]).await, Ok(Taken::Granted));
 }
 
 fn user_2() -> User {

@@ -44,7 +44,7 @@ CREATE TABLE tokens (
     -- When the access token was stored, and when it ends; null where the vendor does not say.
     stored_at   bigint NOT NULL,
     expires_at  bigint,
-    -- live, reauth_required
+    -- live, limited (the vendor refused some record: consent does not cover all), reauth_required (nobody calls)
     state       text   NOT NULL,
     -- Until when a worker is exchanging the refresh token: nobody else does meanwhile.
     renewing_until bigint NOT NULL DEFAULT 0
