@@ -145,6 +145,74 @@ impl PostgresVault {
     }
 }
 
+/// What became of the rows that another key sealed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// Sealed by the current key now.
+    pub done: u64,
+    /// No key that was given opens them.
+    pub unreadable: u64,
+}
+
+impl PostgresVault {
+    /// Seals by the current key whatever another one sealed. The hydrator may run meanwhile: a pair that is stored in
+    /// between is sealed by whoever stores it, and is looked at again.
+    ///
+    /// # Errors
+    /// As every call; what was done by then stays.
+    pub async fn reseal(&self) -> Result<Resealed> {
+        let mut done = 0;
+        loop {
+            let pass = self.reseal_all().await?;
+            done += pass.done;
+            if !pass.missed {
+                return Ok(Resealed { done, unreadable: pass.unreadable });
+            }
+        }
+    }
+
+    async fn reseal_all(&self) -> Result<Pass> {
+        let current = &self.keys.current.id;
+        let (mut pass, mut after) = (Pass::default(), uuid::Uuid::nil());
+        loop {
+            let rows = self.ask("find what another key sealed", OTHERS, &[current, &after]).await?;
+            let Some(last) = rows.last() else { return Ok(pass) };
+            after = get(last, 0)?;
+            for row in &rows {
+                let connection = ConnectionId(get(row, 0)?);
+                let Ok(pair) = self.keys.open(connection, get(row, 1)?, get(row, 2)?) else {
+                    pass.unreadable += 1;
+                    continue;
+                };
+                let (version, sealed): (i64, _) =
+                    (get(row, 3)?, self.keys.seal(connection, &pair)?);
+                let parameters: [&(dyn ToSql + Sync); 4] =
+                    [&connection.0, &version, current, &sealed];
+                // Not where it was stored anew meanwhile, perhaps by a process that has the old key alone.
+                let stands = !self.ask("seal tokens anew", RESEAL, &parameters).await?.is_empty();
+                pass.done += u64::from(stands);
+                pass.missed |= !stands;
+            }
+        }
+    }
+}
+
+/// One way through the table.
+#[derive(Default)]
+struct Pass {
+    done: u64,
+    unreadable: u64,
+    missed: bool,
+}
+
+const OTHERS: &str = "
+    SELECT connection, key_id, sealed, version FROM tokens
+    WHERE key_id <> $1 AND connection > $2 ORDER BY connection LIMIT 500";
+
+const RESEAL: &str = "
+    UPDATE tokens SET key_id = $3, sealed = $4 WHERE connection = $1 AND version = $2
+    RETURNING version";
+
 const READ: &str = "
     SELECT key_id, sealed, version, state = 'reauth_required', clock.us - stored_at,
            expires_at - clock.us
