@@ -122,6 +122,8 @@ pub struct Tried {
 
 /// Tries in a row that end oddly before a record is given up.
 pub const ODD_MAX: u32 = 10;
+/// Why a record is given up whose connection's tokens the vendor does not take.
+pub const NOT_TAKEN: &str = "a renewed token is not taken";
 /// The first wait after a spoiled try; each next one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 /// The longest wait after a spoiled try.
@@ -154,9 +156,7 @@ pub fn next(
             Next::Later { fate, hold: None }
         }
         Outcome::Answered(Answer::Unauthorised) if !tried.renewed => Next::Renew,
-        Outcome::Answered(Answer::Unauthorised) => {
-            give_up(Kind::AuthenticationError, "a renewed token is not taken")
-        }
+        Outcome::Answered(Answer::Unauthorised) => give_up(Kind::AuthenticationError, NOT_TAKEN),
         Outcome::Answered(Answer::Forbidden) => {
             give_up(Kind::AuthenticationError, "the person's consent does not cover it")
         }

@@ -103,6 +103,9 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 const NO_TOKEN: &str = "no token: the connection has to be made anew";
 const REAUTH: &str = "reauth_required: the person has to consent anew";
 
+/// What a record was given up for that another pair of tokens mends.
+pub const MENDED: [&str; 3] = [NO_TOKEN, REAUTH, super::plan::NOT_TAKEN];
+
 impl<V: Vault> Keyring<V> {
     /// The tokens of this vault. A vendor that has no client here has tokens that are used as long as they live. What a
     /// vendor says of a token's life passes `speed` times as fast (`hydrator.speed`).

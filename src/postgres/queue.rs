@@ -34,6 +34,19 @@ pub struct PostgresQueue {
     limit: Duration,
 }
 
+/// What a connection's records wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// `live`, `limited` or `reauth_required`; absent where it has no tokens.
+    pub tokens: Option<String>,
+    /// Records that wait for their fetch.
+    pub waiting: i64,
+    /// Records that were given up.
+    pub given_up: i64,
+}
+
 impl PostgresQueue {
     /// A queue that connects when it is first asked.
     ///
@@ -41,6 +54,40 @@ impl PostgresQueue {
     /// [`crate::error::Kind::InternalError`] where the settings are wrong.
     pub fn new(settings: &Settings) -> Result<Self> {
         Ok(Self { pool: pool(settings)?, limit: settings.answer_timeout() })
+    }
+
+    /// How every connection stands that has tokens, or records to be fetched.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn standings(&self) -> Result<Vec<Standing>> {
+        let rows = self.ask("see what waits", STANDINGS, &[]).await?;
+        let standing = |row: &Row| {
+            Ok(Standing {
+                connection: ConnectionId(get(row, 0)?),
+                tokens: get(row, 1)?,
+                waiting: get(row, 2)?,
+                given_up: get(row, 3)?,
+            })
+        };
+        rows.iter().map(standing).collect()
+    }
+
+    /// Has what was given up fetched again: a vendor's, or one connection's; where reasons are named, only what was
+    /// given up for one of them. Gives how many records.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn retry(
+        &self,
+        vendor: &str,
+        connection: Option<ConnectionId>,
+        reasons: &[&str],
+    ) -> Result<u64> {
+        let connection = connection.map(|connection| connection.0);
+        let parameters: [&(dyn ToSql + Sync); 3] = [&vendor, &connection, &reasons];
+        let rows = self.ask("fetch again", RETRY, &parameters).await?;
+        Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
     }
 
     async fn ask(
@@ -171,6 +218,19 @@ const DEPTHS: &str = "
     FROM hydrations,
          (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS us) AS clock
     WHERE state = 'waiting' GROUP BY vendor";
+
+const STANDINGS: &str = "
+    SELECT coalesce(h.connection, t.connection), t.state, coalesce(h.waiting, 0), coalesce(h.given_up, 0)
+    FROM (SELECT connection, count(*) FILTER (WHERE state = 'waiting') AS waiting,
+                 count(*) FILTER (WHERE state = 'given_up') AS given_up
+          FROM hydrations GROUP BY connection) AS h
+    FULL JOIN tokens AS t ON t.connection = h.connection";
+
+const RETRY: &str = "
+    UPDATE hydrations SET state = 'waiting', attempts = 0, failures = 0, not_before = 0, reason = NULL
+    WHERE vendor = $1 AND state = 'given_up' AND ($2::uuid IS NULL OR connection = $2)
+      AND (cardinality($3::text[]) = 0 OR reason = ANY ($3::text[]))
+    RETURNING 1";
 
 /// What stands for the whole app among subjects.
 const APP: Uuid = Uuid::nil();
