@@ -14,7 +14,8 @@ use biometric_bridge::telemetry::metrics::Metrics;
 use biometric_bridge::vendors::ask::{Answer, Call};
 use secrecy::ExposeSecret as _;
 
-use crate::played::{ONE, Played, Safe, Server};
+use crate::played::{SECRET, Server};
+use crate::ports::{ONE, Played, Safe};
 
 fn fetcher() -> Fetcher {
     let limits = Limits {
@@ -28,7 +29,7 @@ fn fetcher() -> Fetcher {
 
 async fn get(base: &Base, path: &str) -> Fetched {
     let call = Call { path: format!("/{path}"), query: Vec::new() };
-    let token = "access-1".into();
+    let token = "canary-access-1".into();
     fetcher().get(&Played { quotas: &[] }, base, &call, &token).await.expect("a call")
 }
 
@@ -51,7 +52,7 @@ async fn every_way_to_end_has_its_name() {
         ("drip", Outcome::TooSlow),
     ] {
         let since = Stopwatch::start();
-        let fetched = get(&server.base(), path).await;
+        let fetched = get(&server.at(""), path).await;
         assert_eq!(fetched.outcome, outcome, "{path}");
         assert_eq!(fetched.document.is_some(), path == "record", "{path}");
         assert!(since.elapsed() < Duration::from_secs(3), "{path} took {:?}", since.elapsed());
@@ -63,20 +64,20 @@ async fn every_way_to_end_has_its_name() {
 #[tokio::test]
 async fn a_document_is_its_exact_bytes() {
     let server = Server::start().await;
-    let fetched = get(&server.base(), "record").await;
+    let fetched = get(&server.at(""), "record").await;
     let (content_type, body) = fetched.document.expect("a document");
     assert_eq!(content_type, "application/json; charset=utf-8");
     assert_eq!(&body[..], b"{\"a\":1}");
     let asked = server.asked.lock().unwrap()[0].to_lowercase();
     assert!(asked.starts_with("get /record http/1.1\r\n"), "{asked}");
-    assert!(asked.contains("authorization: bearer access-1\r\n"), "{asked}");
+    assert!(asked.contains("authorization: bearer canary-access-1\r\n"), "{asked}");
     assert!(asked.contains("accept: application/json\r\n"), "{asked}");
 }
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let (server, other) = (Server::start().await, Server::start().await);
-    get(&server.base(), "elsewhere").await;
+    get(&server.at(""), "elsewhere").await;
     assert_eq!(server.count("elsewhere"), 1);
     assert!(other.asked.lock().unwrap().is_empty());
 }
@@ -112,8 +113,8 @@ fn a_base_is_https_or_this_machine() {
 #[tokio::test]
 async fn no_call_leaves_the_base() {
     let server = Server::start().await;
-    let base = Base::parse(&format!("{}/developer", server.address)).expect("loopback");
-    let token = "access-1".into();
+    let base = server.at("/developer");
+    let token = "canary-access-1".into();
     for path in ["record", "@example.com", "/../record", "/a/../../b", "/a b", "/a?b=c", "/a#b"] {
         let call = Call { path: path.to_owned(), query: Vec::new() };
         let called = fetcher().get(&Played { quotas: &[] }, &base, &call, &token).await;
@@ -131,14 +132,12 @@ async fn no_call_leaves_the_base() {
 // ── tokens ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 fn keyring(safe: &Safe, server: &Server, secret: &str) -> Keyring<Safe> {
-    let url = Base::parse(&format!("{}/token", server.address)).expect("loopback");
+    let url = server.at("/token");
     let (id, secret) = ("app".to_owned(), secret.into());
     let client = Client { url, scope: Some("offline"), id, secret };
     let clients = BTreeMap::from([("played".to_owned(), client)]);
     Keyring::new(safe.clone(), fetcher(), clients, Metrics::of(&["played"]), 1)
 }
-
-const SECRET: &str = "not&a+secret";
 
 async fn access(keyring: &Keyring<Safe>) -> Option<String> {
     match keyring.access("played", ONE).await.expect("an answer") {
@@ -151,14 +150,14 @@ async fn access(keyring: &Keyring<Safe>) -> Option<String> {
 #[tokio::test]
 async fn whoever_wants_it_a_token_is_renewed_once() {
     let server = Server::start().await;
-    let safe = Safe::with("access-0", Some("refresh-0"), Some((3_600, 0)));
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), Some((3_600, 0)));
     let replicas: Vec<_> = (0..3).map(|_| Arc::new(keyring(&safe, &server, SECRET))).collect();
     let workers = (0..25_usize).map(|number| {
         let keyring = Arc::clone(&replicas[number % replicas.len()]);
         tokio::spawn(async move { access(&keyring).await })
     });
     for worker in workers.collect::<Vec<_>>() {
-        assert_eq!(worker.await.expect("no panic").as_deref(), Some("access-1"));
+        assert_eq!(worker.await.expect("no panic").as_deref(), Some("canary-access-1"));
     }
     assert_eq!(server.refresh.1.load(Ordering::SeqCst), 1);
     assert_eq!(server.count("token"), 1, "not even asked twice");
@@ -170,10 +169,10 @@ async fn whoever_wants_it_a_token_is_renewed_once() {
 #[tokio::test]
 async fn a_token_in_the_first_half_of_its_life_is_used_as_it_is() {
     let server = Server::start().await;
-    let safe = Safe::with("access-0", Some("refresh-0"), Some((1_700, 1_900)));
-    assert_eq!(access(&keyring(&safe, &server, SECRET)).await.as_deref(), Some("access-0"));
-    let safe = Safe::with("access-0", Some("refresh-0"), None);
-    assert_eq!(access(&keyring(&safe, &server, SECRET)).await.as_deref(), Some("access-0"));
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), Some((1_700, 1_900)));
+    assert_eq!(access(&keyring(&safe, &server, SECRET)).await.as_deref(), Some("canary-access-0"));
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), None);
+    assert_eq!(access(&keyring(&safe, &server, SECRET)).await.as_deref(), Some("canary-access-0"));
     assert_eq!(server.count("token"), 0);
 }
 
@@ -181,13 +180,13 @@ async fn a_token_in_the_first_half_of_its_life_is_used_as_it_is() {
 #[tokio::test]
 async fn a_pair_that_is_lost_ends_as_reauth_required() {
     let server = Server::start().await;
-    let safe = Safe::with("access-0", Some("refresh-0"), Some((3_600, 0)));
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), Some((3_600, 0)));
     *safe.stores_nothing.lock().unwrap() = true;
     let keyring = keyring(&safe, &server, SECRET);
     let killed = tokio::time::timeout(Duration::from_secs(1), access(&keyring)).await;
     assert!(killed.is_err(), "nobody is given what is not stored");
     assert_eq!(server.refresh.1.load(Ordering::SeqCst), 1, "the vendor has rotated");
-    assert_eq!(safe.seen(), ("access-0".to_owned(), false));
+    assert_eq!(safe.seen(), ("canary-access-0".to_owned(), false));
     *safe.stores_nothing.lock().unwrap() = false;
     safe.end_leases();
     assert_eq!(access(&keyring).await, None);
@@ -200,17 +199,17 @@ async fn a_pair_that_is_lost_ends_as_reauth_required() {
 #[tokio::test]
 async fn our_own_misconfiguration_is_nobody_s_consent() {
     let server = Server::start().await;
-    let safe = Safe::with("access-0", Some("refresh-0"), Some((3_600, 0)));
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), Some((3_600, 0)));
     let wrong = keyring(&safe, &server, "another-secret");
     assert!(wrong.access("played", ONE).await.is_err());
     assert!(!safe.seen().1);
-    assert_eq!(access(&keyring(&safe, &server, SECRET)).await.as_deref(), Some("access-1"));
+    assert_eq!(access(&keyring(&safe, &server, SECRET)).await.as_deref(), Some("canary-access-1"));
 }
 
 #[tokio::test]
 async fn a_renewal_that_fails_leaves_what_still_lives() {
     let server = Server::start().await;
-    let safe = Safe::with("access-0", Some("refresh-0"), Some((3_000, 600)));
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), Some((3_000, 600)));
     let wrong = keyring(&safe, &server, "another-secret");
-    assert_eq!(access(&wrong).await.as_deref(), Some("access-0"));
+    assert_eq!(access(&wrong).await.as_deref(), Some("canary-access-0"));
 }

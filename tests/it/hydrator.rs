@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use biometric_bridge::hydrator::fetch::{Base, Fetcher};
+use biometric_bridge::hydrator::fetch::Fetcher;
 use biometric_bridge::hydrator::tokens::Keyring;
 use biometric_bridge::hydrator::worker::{Desk, Hydrator};
 use biometric_bridge::hydrator::{Settings, tokens};
@@ -14,7 +14,8 @@ use biometric_bridge::stream::hydration::Fate;
 use biometric_bridge::telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
-use crate::played::{Log, ONE, Played, Rows, Safe, Server};
+use crate::played::{SECRET, Server};
+use crate::ports::{Log, ONE, Played, Rows, Safe};
 
 type InMemory = Hydrator<Rows, Keyring<Safe>, Log>;
 
@@ -51,8 +52,8 @@ impl World {
         };
         let (server, log, metrics) = (Server::start().await, Log::default(), Metrics::of(&VENDORS));
         let fetcher = Fetcher::new(settings.limits()).expect("a client");
-        let url = Base::parse(&format!("{}/token", server.address)).expect("loopback");
-        let secret = "not&a+secret".into();
+        let url = server.at("/token");
+        let secret = SECRET.into();
         let client = tokens::Client { url, scope: None, id: "app".to_owned(), secret };
         let clients = VENDORS.map(|vendor| (vendor.to_owned(), client.clone()));
         let hydrator = Arc::new(InMemory {
@@ -67,7 +68,7 @@ impl World {
         let stop = CancellationToken::new();
         let loops = VENDORS.map(|name| {
             let (hydrator, stop) = (Arc::clone(&hydrator), stop.clone());
-            let desk = Desk { name, api: &PLAYED, base: server.base() };
+            let desk = Desk { name, api: &PLAYED, base: server.at("") };
             tokio::spawn(async move { hydrator.serve(&desk, &stop).await })
         });
         Self { server, rows, log, metrics, stop, loops: loops.into() }
@@ -82,7 +83,7 @@ impl World {
 }
 
 fn live() -> Safe {
-    Safe::with("access-1", Some("refresh-0"), None)
+    Safe::with("canary-access-1", Some("canary-refresh-0"), None)
 }
 
 #[tokio::test]
@@ -129,10 +130,10 @@ async fn what_the_log_does_not_take_is_not_done() {
 
 #[tokio::test]
 async fn a_token_that_is_refused_is_renewed_and_used_at_once() {
-    let safe = Safe::with("access-0", Some("refresh-0"), None);
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), None);
     let world = World::start(Rows::with("whoop", &["again"]), safe.clone()).await;
     assert_eq!(world.rows.until("again").await, Fate::Done);
-    assert_eq!(safe.seen(), ("access-1".to_owned(), false));
+    assert_eq!(safe.seen(), ("canary-access-1".to_owned(), false));
     assert_eq!((world.server.count("again"), world.server.count("token")), (2, 1));
     // One that is refused whatever token it is asked with is given up, and said.
     world.rows.add("whoop", "stale");
@@ -202,7 +203,8 @@ async fn a_record_of_several_answers_is_one_body_and_each_call_is_counted() {
     assert_eq!(world.server.asked.lock().unwrap().len(), 2, "no third one without a permit");
     *rows.permits.lock().unwrap() = None;
     assert_eq!(rows.until("chain").await, Fate::Done);
-    let asked: Vec<String> = world.server.asked.lock().unwrap().iter().map(line).collect();
+    let asked: Vec<String> =
+        world.server.asked.lock().unwrap().iter().map(|head| line(head)).collect();
     assert_eq!(asked, ["GET /chain HTTP/1.1", "GET /chain/2 HTTP/1.1", "GET /chain/3 HTTP/1.1"]);
     let sent = world.log.of(Topic::RawDocuments);
     let body = br#"[{"a":1},{"a":1},{"a":1}]"#;
@@ -211,7 +213,7 @@ async fn a_record_of_several_answers_is_one_body_and_each_call_is_counted() {
     world.end().await;
 }
 
-fn line(head: &String) -> String {
+fn line(head: &str) -> String {
     head.lines().next().unwrap_or_default().to_owned()
 }
 
@@ -339,4 +341,34 @@ async fn a_stop_ends_what_is_under_way_and_begins_nothing() {
     world.end().await;
     assert_eq!(rows.fate("later"), Some(Fate::Done));
     assert_eq!(rows.fate("record"), None);
+}
+
+/// Tokens and the app's secret are in no log, metric, dead letter, header or error, however a fetch ends.
+#[tokio::test]
+async fn no_token_comes_out_anywhere() {
+    crate::leak::listen();
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), Some((3_600, 0)));
+    let rows = Rows::default();
+    let world = World::start(rows.clone(), safe.clone()).await;
+    for record in ["record", "stale", "forbidden", "missing", "html", "cut", "elsewhere", "again"] {
+        rows.add("whoop", record);
+        rows.until(record).await;
+    }
+    safe.expire();
+    *world.server.refresh.0.lock().unwrap() = "another-one".to_owned();
+    rows.add("whoop", "last");
+    assert!(matches!(rows.until("last").await, Fate::GivenUp { .. }));
+    assert!(safe.seen().1, "a refused refresh token");
+    assert!(world.server.asked.lock().unwrap().iter().any(|head| head.contains("canary-refresh")));
+    let sent = format!("{:?}", world.log.sent.lock().unwrap());
+    assert!(sent.contains("authentication_error"), "{sent}");
+    let logged = crate::leak::logged();
+    assert!(logged.contains("a refresh token is refused"), "the log is listened to");
+    let kept = format!("{:?} {:?}", rows.rows.lock().unwrap(), world.metrics.text());
+    for (place, text) in
+        [("the log of records", sent), ("the log", logged), ("rows, metrics", kept)]
+    {
+        assert!(!text.contains("canary"), "{place}: {text}");
+    }
+    world.end().await;
 }

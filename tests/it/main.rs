@@ -27,8 +27,8 @@ mod leak;
 mod limits;
 mod log_laws;
 mod memory;
-mod played;
 mod policy;
+mod ports;
 mod register_laws;
 mod schema;
 mod store_laws;
@@ -39,6 +39,9 @@ mod tls;
 mod top;
 mod turns;
 mod vendor_laws;
+
+#[path = "../played/mod.rs"]
+mod played;
 
 #[path = "../promql/mod.rs"]
 mod promql;

@@ -11,6 +11,7 @@
 mod bench;
 mod cache_laws;
 mod database;
+mod fetched;
 mod kafka;
 mod kill;
 mod log_laws;
@@ -26,6 +27,9 @@ mod world;
 
 #[path = "../laws/log.rs"]
 mod laws;
+
+#[path = "../played/mod.rs"]
+mod played;
 
 #[path = "../promql/mod.rs"]
 mod promql;
