@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::model::time::{Day, Micros, Moment};
 use crate::vendors::Named;
-use crate::vendors::ask::{Answer, Api, Call, Need, Per, Quota, Told, number, usual};
+use crate::vendors::ask::{Answer, Api, Call, Need, Per, Quota, Renewal, Told, number, usual};
 use crate::vendors::whoop::Whoop;
 use crate::vendors::wire::json;
 
@@ -84,6 +84,12 @@ impl Api for Whoop {
     fn again_s(&self, attempt: u32) -> Option<u32> {
         let before = usize::try_from(attempt.checked_sub(1)?).ok()?;
         AGAIN_S.get(before).copied()
+    }
+
+    /// Without the scope there is no refresh token in the answer.
+    fn renewal(&self) -> Option<Renewal> {
+        let url = "https://api.prod.whoop.com/oauth/oauth2/token";
+        Some(Renewal { url, scope: Some("offline") })
     }
 
     fn quotas(&self) -> &'static [Quota] {
