@@ -14,12 +14,13 @@ use std::fmt;
 use bytes::Bytes;
 use wire::hmac::Key;
 
-use crate::error::{Kind, Reject};
+use crate::error::{Kind, Path, Reject};
 use crate::model::connection::Change;
 use crate::model::event::{Content, Merge, Op};
 use crate::model::record::Headers;
 use crate::model::time::Micros;
 
+pub mod ask;
 pub mod wire;
 
 pub mod healthkit;
@@ -248,4 +249,17 @@ pub trait Vendor: Sync {
     /// # Errors
     /// The reject of the whole body.
     fn parse(&self, raw: &Raw<'_>) -> Result<Vec<Item>, Reject>;
+
+    /// Its API, where records are fetched from it.
+    fn api(&self) -> Option<&'static dyn ask::Api> {
+        None
+    }
+
+    /// What a fetched body says, as [`Vendor::parse`]: the record type is the one that was asked for.
+    ///
+    /// # Errors
+    /// The reject of the whole body.
+    fn document(&self, _raw: &Raw<'_>, _record_type: &str) -> Result<Vec<Item>, Reject> {
+        Err(Reject::invalid(Path::root(), "this vendor has no documents"))
+    }
 }
