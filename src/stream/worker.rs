@@ -8,11 +8,13 @@
 //! the outbox; then one Kafka transaction sends the outbox and the offsets. The next batch of a partition begins
 //! only when Kafka has answered for this one, so one outbox row is enough. What does not end well is recovered:
 //! the fence is taken anew (which waits for, or disables, whatever was in doubt), the committed offset is read, and
-//! [`super::recover`] says what is open.
+//! [`super::recover`] says what is open (`worker/reclaim.rs`).
 //!
 //! Nothing runs beside the loop: while a step is under way no revoke returns, because [`Log::release`] is called
 //! only between steps. That is what keeps a member of a KIP-848 group, whose epoch need not change when it loses
 //! a partition, from committing under another's eyes.
+
+mod reclaim;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -23,12 +25,12 @@ use futures_util::future::join;
 use super::batch::Batch;
 use super::commit::{Ending, Transaction, transact};
 use super::planted::Bug;
-use super::recover::{self, MARK, Recovery};
+use super::recover::MARK;
 use super::stop::Stop;
 use super::tally::{self, Standing, Tally};
 use super::task::{Cause, Event, Position, State, Task, Why};
 use super::traced::{self, Traced};
-use super::{Advance, Applied, Cache, Clock, Fenced, Log, Metadata, Processor, Publisher, Store};
+use super::{Advance, Applied, Cache, Clock, Log, Metadata, Processor, Publisher, Store};
 use crate::error::{Error, Result};
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::model::outbox::Output;
@@ -298,111 +300,6 @@ impl<L: Log, P: Publisher, S: Store, C: Cache, K: Clock, D: Processor> Worker<L,
     async fn drop_producer(&mut self) {
         self.metrics.producers.inc();
         self.publisher.drop_producer().await;
-    }
-
-    // ── recover (§1.2) ─────────────────────────────────────────────────────────────────────────────────────
-
-    async fn recover(&mut self, partition: i32, task: Task) {
-        if let Err(error) = self.publisher.open().await {
-            self.failed(&error);
-            return self.pause().await;
-        }
-        let Some(mut metadata) = self.capture([partition]) else {
-            return self.log.wait(self.settings.pause).await;
-        };
-        let topic = self.log.topic();
-        let fenced = match self.store.fence(topic, partition).await {
-            Ok(fenced) => fenced,
-            Err(error) => {
-                self.failed(&error);
-                return self.pause().await;
-            }
-        };
-        let Some((committed, bounds)) = self.committed(partition, task.term).await else { return };
-        if Bug::MetadataLate.alive() {
-            metadata = self.log.metadata();
-        }
-        if !self.holds([partition]) {
-            return;
-        }
-        let recovery = recover::decide(&fenced, committed, bounds);
-        tracing::info!(partition, applied = fenced.applied, ?recovery, "recovered");
-        let out = match recovery {
-            Recovery::Ready { out } => out,
-            Recovery::Stop(why) => return self.on(partition, Event::Halted(why)),
-            Recovery::Send { .. } if Bug::SeenWithoutOwner.alive() => {
-                let start = committed.unwrap_or(fenced.applied);
-                return self.ready(partition, &fenced, fenced.applied, start).await;
-            }
-            Recovery::Send { from } => {
-                if !self.send_outbox(partition, &fenced, from, &metadata).await {
-                    return;
-                }
-                fenced.applied
-            }
-            Recovery::SendAll => {
-                tracing::warn!(partition, "no committed offset of ours: the outbox is sent again");
-                if !self.send_outbox(partition, &fenced, i64::MIN, &metadata).await {
-                    return;
-                }
-                fenced.applied
-            }
-        };
-        self.ready(partition, &fenced, out, fenced.applied).await;
-    }
-
-    /// The committed offset of ours and the log's bounds, asked for until they are known; absent when the
-    /// partition goes meanwhile.
-    async fn committed(&mut self, partition: i32, term: u64) -> Option<(Option<i64>, (i64, i64))> {
-        loop {
-            let asked = match self.log.committed(partition).await {
-                Ok(committed) => match self.log.bounds(partition).await {
-                    Ok(bounds) => Ok((recover::ours(committed), bounds)),
-                    Err(error) => Err(error),
-                },
-                Err(error) => Err(error),
-            };
-            match asked {
-                Ok(known) => return Some(known),
-                Err(error) => self.failed(&error),
-            }
-            let held = self.tasks.get(&partition).is_some_and(|task| task.term == term);
-            let asked = self.stop.is_set() || self.log.owned().iter().any(|now| now.revoking);
-            if asked || !held || !self.holds([partition]) {
-                return None;
-            }
-            self.log.wait(self.settings.pause).await;
-        }
-    }
-
-    async fn send_outbox(
-        &mut self,
-        partition: i32,
-        fenced: &Fenced,
-        from: i64,
-        metadata: &Metadata,
-    ) -> bool {
-        let outputs = fenced.outbox.iter().flat_map(|(_, _, outputs)| outputs);
-        let records: Vec<OutRecord> =
-            outputs.filter(|output| output.cause >= from).map(|out| out.record.clone()).collect();
-        let offsets = [(partition, fenced.applied, format!("{MARK}{}", fenced.fence))];
-        self.transact(&[partition], &records, &offsets, metadata).await
-    }
-
-    async fn ready(&mut self, partition: i32, fenced: &Fenced, out: i64, start: i64) {
-        if let Err(error) = self.log.seek(partition, start).await {
-            self.failed(&error);
-            return self.pause().await;
-        }
-        self.pending.retain(|record| record.partition != partition);
-        let position = Position { fence: fenced.fence, applied: fenced.applied, out };
-        self.on(partition, Event::Recovered(position));
-        let reach = i64::try_from(self.settings.batch_records_max).unwrap_or(i64::MAX);
-        if let Some(task) = self.tasks.get_mut(&partition)
-            && fenced.starts >= STARTS_CAREFUL
-        {
-            task.careful_until = fenced.applied.saturating_add(reach);
-        }
     }
 
     // ── a batch (§1.3) ─────────────────────────────────────────────────────────────────────────────────────

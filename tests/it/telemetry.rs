@@ -212,7 +212,7 @@ async fn one_trace_from_the_request_to_the_event() {
             .collect();
         let expected: &[&str] = match name {
             "decide" => &["decide", "kafka", "load", "postgres"],
-            _ => &["commit", "connections", "convert", "send"],
+            _ => &["connections", "convert", "send"],
         };
         assert_eq!(parts, expected.iter().copied().collect(), "{name}");
     }
