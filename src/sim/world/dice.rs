@@ -44,7 +44,8 @@ impl Seed {
         let mut dice = self.dice();
         let id =
             uuid::Builder::from_u128((u128::from(dice.0.roll()) << 64) | u128::from(dice.0.roll()));
-        id.with_version(uuid::Version::Random).into_uuid().to_string()
+        let id = id.with_variant(uuid::Variant::RFC4122).with_version(uuid::Version::Random);
+        id.into_uuid().to_string()
     }
 }
 

@@ -14,7 +14,8 @@ use super::place::SECOND;
 use super::quota::{Left, Limit, Quotas};
 use super::story::{Entry, Played, Story, Version};
 use super::truth::Excuse;
-use crate::model::time::Micros;
+use super::whoop;
+use crate::model::time::{Micros, Moment};
 
 /// A request.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +98,7 @@ const fn house(vendor: Played) -> House {
 
 /// The least time that an access token lives in real time, seconds: in a world that runs fast a vendor's hour would
 /// be over before the token is used.
-const TOKEN_REAL_S: i64 = 120;
+const TOKEN_REAL_S: i64 = 20;
 
 /// The vendors while they are asked.
 #[derive(Debug)]
@@ -112,6 +113,8 @@ pub struct Stage {
     refreshers: HashMap<String, usize>,
     quotas: BTreeMap<Played, Quotas>,
     paths: HashMap<(Played, String), usize>,
+    /// The records of each account.
+    own: Vec<Vec<usize>>,
     asked: HashMap<String, u64>,
     /// The latest version of each record that somebody was given.
     seen: Vec<u32>,
@@ -143,8 +146,15 @@ impl Stage {
             let vendor = story.accounts.get(entry.account)?.vendor;
             Some(((vendor, entry.path.clone()), place))
         });
+        let mut own = vec![Vec::new(); story.accounts.len()];
+        for (place, entry) in story.entries.iter().enumerate() {
+            if let Some(own) = own.get_mut(entry.account) {
+                own.push(place);
+            }
+        }
         let vendors = story.plan.vendors.iter();
         Self {
+            own,
             paths: paths.collect(),
             quotas: vendors.map(|it| (*it, Quotas::new(house(*it).limits))).collect(),
             seen: vec![0; story.entries.len()],
@@ -179,12 +189,12 @@ impl Stage {
         &self.quotas
     }
 
-    /// Each account's first pair of tokens, and how long the access token lives in real time, seconds.
+    /// Each account's first pair of tokens, and how long the access token lives in simulated time, seconds.
     #[must_use]
     pub fn first_tokens(&self) -> Vec<(Tokens, i64)> {
         let of = |account: &super::story::Account| {
             let tokens = Grant::pair(account.seed, account.vendor.name(), 0);
-            (tokens, lives(account.vendor, self.speed) / SECOND / self.speed)
+            (tokens, lives(account.vendor, self.speed) / SECOND)
         };
         self.story.accounts.iter().map(of).collect()
     }
@@ -246,7 +256,7 @@ impl Stage {
                 self.refreshers.insert(tokens.refresh.clone(), place);
                 let body = json!({
                     "access_token": tokens.access, "refresh_token": tokens.refresh,
-                    "token_type": "bearer", "expires_in": lives / SECOND / self.speed,
+                    "token_type": "bearer", "expires_in": lives / SECOND,
                     "scope": "offline read:recovery read:cycles read:sleep read:workout",
                 });
                 Reply::json(200, body.to_string())
@@ -278,19 +288,26 @@ impl Stage {
             return Reply::json(404, "{}".to_owned());
         };
         let reply = if left.granted {
-            self.faulty(vendor, path, account, at)
+            self.faulty(vendor, (path, &ask.query), account, at)
         } else {
             self.count(vendor, "calls beyond the quota");
             Reply::json(429, json!({"message": "too many requests"}).to_string())
         };
-        self.rated(vendor, reply, left)
+        Self::rated(vendor, reply, left)
     }
 
     /// A call within the quota, and what goes wrong with it.
-    fn faulty(&mut self, vendor: Played, path: &str, account: usize, at: Micros) -> Reply {
-        let asked = self.asked.entry(path.to_owned()).or_default();
+    fn faulty(
+        &mut self,
+        vendor: Played,
+        (path, query): (&str, &str),
+        account: usize,
+        at: Micros,
+    ) -> Reply {
+        let asked = self.asked.entry(format!("{account} {path} {query}")).or_default();
         *asked += 1;
-        let seed = Seed(self.story.plan.seed).of(path, *asked);
+        let asked = *asked;
+        let seed = self.accounts_seed(account).of(path, asked).of(query, 0);
         let shares = self.story.plan.shares;
         let hit = |fault, name: &str| seed.of(name, 0).within(shares.of(fault));
         if hit(Fault::Throttle, "throttle") {
@@ -315,8 +332,67 @@ impl Stage {
         if slow {
             self.count(vendor, "calls answered slowly");
         }
-        let reply = self.document(vendor, path, account, at);
+        let reply = match whoop::collection(path) {
+            Some(record_type) => self.page(vendor, record_type, query, account, at),
+            None => self.document(vendor, path, account, at),
+        };
         Reply { manner: if slow { Manner::Slowly } else { Manner::AtOnce }, ..reply }
+    }
+
+    fn accounts_seed(&self, account: usize) -> Seed {
+        let account = self.story.accounts.get(account);
+        account.map_or(Seed(self.story.plan.seed), |account| account.seed.of("calls", 0))
+    }
+
+    /// A page of WHOOP's collections: what began within the window, newest first.
+    fn page(
+        &mut self,
+        vendor: Played,
+        record_type: &str,
+        query: &str,
+        account: usize,
+        at: Micros,
+    ) -> Reply {
+        let asked = pairs(query);
+        let of = |name: &str| {
+            asked.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        };
+        let moment = |name| of(name).map(Moment::parse).transpose();
+        let limit: Option<usize> = of("limit").map_or(Some(10), |text| text.parse().ok());
+        let (Ok(from), Ok(until), Some(limit @ 1..=25)) = (moment("start"), moment("end"), limit)
+        else {
+            self.count(vendor, "pages that nobody may ask for");
+            return Reply::json(400, json!({"message": "bad request"}).to_string());
+        };
+        let from = from.map_or(Micros::MIN, |from| from.at_us);
+        let until = until.map_or(at, |until| until.at_us);
+        let mut found: Vec<(Micros, usize, u32, &str)> = Vec::new();
+        for place in self.own.get(account).into_iter().flatten() {
+            let now = self.story.entries.get(*place).and_then(|entry| current(entry, at));
+            let Some((truth, document)) =
+                now.and_then(|now| Some((&now.truth, now.document.as_deref()?)))
+            else {
+                continue;
+            };
+            let start = truth.start.unwrap_or_default();
+            if truth.record_type == record_type && (from..until).contains(&start) {
+                found.push((start, *place, truth.order, document));
+            }
+        }
+        found.sort_by_key(|(start, ..)| std::cmp::Reverse(*start));
+        let skipped: usize = of("nextToken").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let left = found.len().saturating_sub(skipped.saturating_add(limit));
+        let page: Vec<_> = found.into_iter().skip(skipped).take(limit).collect();
+        let records: Vec<&str> = page.iter().map(|(.., document)| *document).collect();
+        let next = if left > 0 { format!(r#""{}""#, skipped + limit) } else { "null".to_owned() };
+        let body = format!(r#"{{"records":[{}],"next_token":{next}}}"#, records.join(","));
+        for (_, place, order, _) in page {
+            if let Some(seen) = self.seen.get_mut(place) {
+                *seen = (*seen).max(order);
+            }
+        }
+        self.count(vendor, "pages");
+        Reply::json(200, body)
     }
 
     fn document(&mut self, vendor: Played, path: &str, account: usize, at: Micros) -> Reply {
@@ -342,9 +418,9 @@ impl Stage {
     }
 
     /// What a vendor tells of its quotas.
-    fn rated(&self, vendor: Played, reply: Reply, left: Left) -> Reply {
-        // A wait is real time; a second too much harms nobody, one too little is another refusal.
-        let wait_s = (left.ends_in / self.speed + SECOND - 1) / SECOND;
+    fn rated(vendor: Played, reply: Reply, left: Left) -> Reply {
+        // In seconds of the world's own; one too many harms nobody, one too few is another refusal.
+        let wait_s = (left.ends_in + SECOND - 1) / SECOND;
         match vendor {
             Played::Whoop => {
                 let limit = format!("{}, 100;window=60, 10000;window=86400", left.of);
@@ -371,13 +447,21 @@ impl Stage {
         if self.heard.get(entry).is_some_and(|heard| *heard >= order) {
             return;
         }
-        let vendor =
-            self.story.entries.get(entry).and_then(|it| self.story.accounts.get(it.account));
-        if let Some(vendor) = vendor.map(|account| account.vendor) {
-            self.count(vendor, "announcements given up");
+        let Some(found) = self.story.entries.get(entry) else { return };
+        let Some(account) = self.story.accounts.get(found.account) else { return };
+        let vendor = account.vendor;
+        let along = match vendor {
+            Played::Whoop => whoop::along(&found.path),
+        };
+        let along = along.into_iter().map(|path| (vendor, path));
+        let along = along.filter_map(|key| self.paths.get(&key).copied());
+        // Whatever version of it there was: nobody was told by this announcement.
+        let along: Vec<(usize, u32)> = along.map(|place| (place, u32::MAX)).collect();
+        self.count(vendor, "announcements given up");
+        for (place, order) in [(entry, order)].into_iter().chain(along) {
+            let unheard = self.unheard.entry(place).or_default();
+            *unheard = (*unheard).max(order);
         }
-        let unheard = self.unheard.entry(entry).or_default();
-        *unheard = (*unheard).max(order);
     }
 
     /// How many records somebody still has to ask for: announced, there, within reach, and not seen in their last
@@ -518,12 +602,11 @@ mod tests {
         for notice in stage.story().notices.clone() {
             let Some((entry, _)) = notice.of else { continue };
             let mut paths = vec![stage.story.entries[entry].path.clone()];
-            if let Some(cycle) = paths[0].strip_suffix("/recovery") {
-                paths.push(cycle.to_owned());
-            }
+            paths.extend(whoop::along(&paths[0]));
             let mut at = notice.at;
-            for path in paths {
-                for _ in 0..20 {
+            for (nth, path) in paths.into_iter().enumerate() {
+                // The first night closes no cycle.
+                for _ in 0..if nth < 2 { 20 } else { 3 } {
                     let access = tokens[notice.account].access.clone();
                     let reply = stage.answer(&get(&path, &access), at);
                     match reply.status {
@@ -556,7 +639,12 @@ mod tests {
         fetch_all(&mut calm);
         assert_eq!((calm.waiting(ends), calm.excuses(ends)), (0, vec![]));
         assert!(calm.counts[&(Played::Whoop, "exchanges")] > 30, "an hour's tokens");
-        assert!(!calm.counts.contains_key(&(Played::Whoop, "calls answered 404")));
+        let nothing = calm.counts.get(&(Played::Whoop, "calls answered 404"));
+        assert_eq!(
+            nothing,
+            Some(&9),
+            "the cycles before the first of three people, asked for thrice"
+        );
     }
 
     #[test]
@@ -580,13 +668,20 @@ mod tests {
         let all = deaf.waiting(ends) + deaf.excuses(ends).len();
         let revoked = deaf.excuses(ends).len();
         assert!((1..all).contains(&revoked), "{revoked} of {all}");
-        let (place, order) = deaf.story.notices.last().and_then(|it| it.of).expect("one");
-        let (before, waiting) = (deaf.excuses(ends).len(), deaf.waiting(ends));
-        deaf.given_up(place, order);
-        assert_eq!((deaf.excuses(ends).len(), deaf.waiting(ends)), (before + 1, waiting - 1));
-        deaf.taken(place, order);
-        deaf.given_up(place, order);
-        assert_eq!(deaf.waiting(ends), waiting, "it was taken once: the other was a duplicate");
+        let last = |deaf: &Stage, end: &str| {
+            let mut told = deaf.story.notices.iter().rev().filter_map(|notice| notice.of);
+            let own = |place: usize| &deaf.story.entries[place];
+            let fine = |entry: &Entry| deaf.story.accounts[entry.account].revoked_at.is_none();
+            told.find(|(place, _)| own(*place).path.ends_with(end) && fine(own(*place)))
+        };
+        let both = |deaf: &Stage| (deaf.excuses(ends).len(), deaf.waiting(ends));
+        let (excused, waiting) = both(&deaf);
+        let (recovery, order) = last(&deaf, "/recovery").expect("one");
+        deaf.given_up(recovery, order);
+        assert_eq!(both(&deaf), (excused + 3, waiting - 3), "itself and the cycles around it");
+        deaf.taken(recovery, order);
+        deaf.given_up(recovery, order);
+        assert_eq!(both(&deaf).1, waiting - 2, "it was taken once: the other was a duplicate");
     }
 
     #[test]
@@ -622,7 +717,7 @@ mod tests {
     fn a_quota_is_told_and_kept_in_the_worlds_own_time() {
         let mut stage = stage(1, 5, "none", 60);
         let (tokens, lives) = stage.first_tokens().remove(0);
-        assert_eq!(lives, 120, "an hour would be a minute: it lives longer");
+        assert_eq!(lives, 3_600);
         let begins = stage.story.plan.begins();
         let mut ask = |after_s: i64| {
             stage.answer(&get("/v2/cycle/1", &tokens.access), begins + after_s * SECOND)
@@ -634,10 +729,42 @@ mod tests {
         assert_eq!(over.status, 429);
         let of =
             |name: &str| over.headers.iter().find(|(it, _)| *it == name).map(|it| it.1.as_str());
-        assert_eq!((of("x-ratelimit-remaining"), of("x-ratelimit-reset")), (Some("0"), Some("1")));
+        assert_eq!((of("x-ratelimit-remaining"), of("x-ratelimit-reset")), (Some("0"), Some("59")));
         assert_eq!(ask(60).status, 404);
         let quotas = &stage.quotas[&Played::Whoop];
         assert_eq!((quotas.taken, quotas.exceeded), (101, 1));
+    }
+
+    #[test]
+    fn a_page_has_what_began_within_its_window() {
+        let mut stage = stage(1, 9, "none", 1_000_000);
+        let (tokens, lives) = stage.first_tokens().remove(0);
+        assert_eq!(lives, 20_000_000, "an hour would be some milliseconds: it lives longer");
+        let at = stage.story.plan.ends() - 1;
+        let mut ask = |query: &str| {
+            let ask = Ask { query: query.to_owned(), ..get("/v2/cycle", &tokens.access) };
+            let reply = stage.answer(&ask, at);
+            (reply.status, serde_json::from_str::<serde_json::Value>(&reply.body).expect("JSON"))
+        };
+        let ids = |page: &serde_json::Value| -> Vec<u64> {
+            let records = page["records"].as_array().expect("a list").iter();
+            records.map(|record| record["id"].as_u64().expect("a number")).collect()
+        };
+        let (status, all) = ask("limit=25");
+        let all_ids = ids(&all);
+        assert_eq!((status, all_ids.len()), (200, 9));
+        assert!(all_ids.is_sorted_by(|a, b| a > b), "the newest first: {all_ids:?}");
+        let (_, first) = ask("limit=4");
+        let (_, second) =
+            ask(&format!("limit=4&nextToken={}", first["next_token"].as_str().expect("more")));
+        assert_eq!([ids(&first), ids(&second)].concat(), all_ids[..8]);
+        let start = all["records"][3]["start"].as_str().expect("a text");
+        let end = all["records"][1]["start"].as_str().expect("a text");
+        let (_, some) = ask(&format!("start={start}&end={end}"));
+        assert_eq!(ids(&some), all_ids[2..4], "from its start on, and before its end");
+        for wrong in ["limit=26", "limit=x", "start=today"] {
+            assert_eq!(ask(wrong).0, 400, "{wrong}");
+        }
     }
 
     #[test]

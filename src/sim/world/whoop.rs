@@ -65,20 +65,51 @@ fn number(text: &str) -> Value {
 /// All that it knows of a person.
 #[must_use]
 pub fn records(telling: &Telling<'_>) -> Vec<Made> {
+    let nights: Vec<Night<'_>> = telling
+        .life
+        .iter()
+        .enumerate()
+        .map(|(at, day)| {
+            let next = telling.life.get(at + 1);
+            Night::new(telling, day, next.map(|next| next.night.start))
+        })
+        .collect();
     let mut records = Vec::new();
-    for (at, day) in telling.life.iter().enumerate() {
-        let next = telling.life.get(at + 1);
-        let night = Night::new(telling, day, next.map(|next| next.night.start));
-        let recovery = night.recoveries();
+    let mut recoveries = nights.iter().map(Night::recoveries).peekable();
+    for night in &nights {
+        let Some(recovery) = recoveries.next() else { break };
+        let next = recoveries.peek().map(Vec::as_slice).unwrap_or_default();
         let cycle = format!("/v2/cycle/{}", night.cycle);
-        let cycles = night.cycles(day.workout.as_ref(), &recovery);
+        let cycles = night.cycles(&recovery, next);
         records.push(Made { path: format!("{cycle}/recovery"), versions: recovery });
         records.push(Made { path: cycle, versions: cycles });
-        records.push(night.sleeps(&day.night));
-        records.extend(day.nap.as_ref().map(|nap| night.sleeps(nap)));
-        records.extend(day.workout.as_ref().map(|workout| workouts(telling, workout)));
+        records.push(night.sleeps(&night.day.night));
+        records.extend(night.day.nap.as_ref().map(|nap| night.sleeps(nap)));
+        records.extend(night.day.workout.as_ref().map(|workout| workouts(telling, workout)));
     }
     records
+}
+
+/// The records, by their paths, that nobody hears of but by the announcement of this one: of a recovery the cycle that
+/// it opens, and the one that it closed.
+#[must_use]
+pub fn along(path: &str) -> Vec<String> {
+    let cycle = path.strip_prefix("/v2/cycle/").and_then(|it| it.strip_suffix("/recovery"));
+    let cycle: Option<u64> = cycle.and_then(|it| it.parse().ok());
+    let both = cycle.map(|cycle| [cycle, cycle.saturating_sub(1)]);
+    both.into_iter().flatten().map(|cycle| format!("/v2/cycle/{cycle}")).collect()
+}
+
+/// The type of the records of a collection at this path, where there is one.
+#[must_use]
+pub fn collection(path: &str) -> Option<&'static str> {
+    match path {
+        "/v2/cycle" => Some("cycle"),
+        "/v2/recovery" => Some("recovery"),
+        "/v2/activity/sleep" => Some("sleep"),
+        "/v2/activity/workout" => Some("workout"),
+        _ => None,
+    }
 }
 
 /// A night, the recovery from it, and the cycle that it begins.
@@ -186,9 +217,10 @@ impl<'a> Night<'a> {
         self.course(night).into_iter().map(version).collect()
     }
 
-    /// The cycle as it grows. What must be known of it is what there was when the recovery was last announced.
-    fn cycles(&self, workout: Option<&Workout>, recoveries: &[Version]) -> Vec<Version> {
-        let night = &self.day.night;
+    /// The cycle as it grows. What must be known of it is what there was when its recovery was last announced, and the
+    /// next one, which says that it is over.
+    fn cycles(&self, recoveries: &[Version], next: &[Version]) -> Vec<Version> {
+        let (night, workout) = (&self.day.night, self.day.workout.as_ref());
         let Some(first) = recoveries.first().map(|version| version.truth.at) else {
             return Vec::new();
         };
@@ -231,15 +263,25 @@ impl<'a> Night<'a> {
             strain += dice.between(1_000, 5_000);
             kilojoules += dice.between(2_000, 4_000);
         }
-        known_by(&mut versions, recoveries);
+        // Of a sleep that is gone nobody can say on which day its cycle was.
+        if !is_gone(recoveries) {
+            known_by(&mut versions, recoveries);
+            if !is_gone(next) {
+                known_by(&mut versions, next);
+            }
+        }
         versions
     }
 }
 
-/// Marks the version that there was when the recovery was last announced, unless that announced its end.
+fn is_gone(recoveries: &[Version]) -> bool {
+    recoveries.last().is_some_and(|last| last.truth.gone)
+}
+
+/// Marks the version that there was when this recovery was last announced.
 fn known_by(versions: &mut [Version], recoveries: &[Version]) {
-    let Some(last) = recoveries.last().filter(|last| !last.truth.gone) else { return };
-    let known = versions.iter_mut().filter(|version| version.truth.at <= last.truth.at);
+    let Some(last) = recoveries.last().map(|last| last.truth.at) else { return };
+    let known = versions.iter_mut().filter(|version| version.truth.at <= last);
     if let Some(known) = known.last() {
         known.truth.told = true;
     }
