@@ -25,6 +25,7 @@ use crate::model::time::Micros;
 pub mod ask;
 pub mod wire;
 
+mod garmin;
 pub mod healthkit;
 mod oura;
 mod terra;
@@ -32,7 +33,7 @@ mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
 pub static ALL: &[&dyn Vendor] =
-    &[&healthkit::VENDOR, &oura::VENDOR, &terra::VENDOR, &whoop::VENDOR];
+    &[&garmin::VENDOR, &healthkit::VENDOR, &oura::VENDOR, &terra::VENDOR, &whoop::VENDOR];
 
 /// The vendor of this name.
 #[must_use]
@@ -195,6 +196,12 @@ pub trait Vendor: Sync {
 
     /// Whether the door takes `Content-Encoding: gzip`; it is stored as sent and unpacked in normalise.
     fn takes_gzip(&self) -> bool {
+        false
+    }
+
+    /// Whether its path has a secret at its end, because it signs nothing: `/webhooks/garmin/<secret>`. The secrets
+    /// are the ones that would sign; the door compares them before it reads a body, and any other path is none.
+    fn secret_path(&self) -> bool {
         false
     }
 
