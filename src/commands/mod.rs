@@ -10,6 +10,7 @@ pub mod import;
 pub mod metrics;
 pub mod migrate;
 pub mod normalise;
+pub mod play;
 pub mod schemas;
 pub mod screen;
 pub mod simulate;
@@ -120,6 +121,7 @@ async fn perform(command: &Command, config: &Config) -> u8 {
         Command::Connections(what) => done(connections(what, config, out).await),
         Command::Vault(cli::Vault::Rotate(output)) => done(rotate(*output, config, out).await),
         Command::Simulate(cli::Simulate::Traffic(what)) => watch::traffic(what, config, out).await,
+        Command::Simulate(cli::Simulate::Vendors(what)) => play::run(what, config, out).await,
         Command::Audit(what) => audit::run(what, config, out).await,
         Command::Digest(output) => audit::digest(*output, config, out).await,
         Command::Try(what) => trial::run(what, config, out).await,
