@@ -85,6 +85,8 @@ const CALLS_MAX: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long one that was not waits for its first: until the next slots of a window of a minute.
 const BRIEFLY: Duration = Duration::from_secs(2);
+/// A permit that was had this fast is used, however short a window is: in a faster world nothing else would be.
+const FRESH_MIN: Duration = Duration::from_millis(50);
 /// The most that a vendor's word on its own quota holds it for.
 const HOLD_MAX: u32 = 86_400;
 
@@ -277,12 +279,19 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     ) -> Result<Option<Course>> {
         let connection = row.key.connection;
         let buckets = quota::buckets(desk.api.quotas(), connection, self.settings.speed);
+        // The window leaves a slot for the way to the vendor. A permit that was long under way has used it up, and is lost.
+        let slot = buckets.iter().map(|bucket| bucket.slot_us).min().unwrap_or(i64::MAX);
+        let fresh = Duration::from_micros(slot.unsigned_abs() / 2).max(FRESH_MIN);
         let mut patience = if begun { PATIENCE } else { BRIEFLY };
         loop {
+            let asked = Stopwatch::start();
             let Taken::Wait { app, user } =
                 self.queue.take(desk.name, connection, &buckets).await?
             else {
-                return Ok(None);
+                if asked.elapsed() <= fresh {
+                    return Ok(None);
+                }
+                continue;
             };
             let wait = app.max(user).max(Duration::from_millis(1));
             if wait <= patience {
