@@ -33,7 +33,9 @@ pub enum Command {
     Ingress,
     /// Normalise raw records and decide what counts, until told to stop.
     Pipeline,
-    /// Ingress and pipeline in one process, for one machine.
+    /// Fetch from vendors' APIs what their notifications only name, until told to stop.
+    Hydrator,
+    /// Ingress, pipeline and hydrator in one process, for one machine.
     All,
     /// The topics of the system: what should be, what is, and the difference.
     #[command(subcommand)]
@@ -47,6 +49,9 @@ pub enum Command {
     /// Which of our users a vendor's user is.
     #[command(subcommand)]
     Connections(Connections),
+    /// The tokens of vendors, as they are sealed in the database.
+    #[command(subcommand)]
+    Vault(Vault),
     /// The configuration: check it, show it, explain it.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -135,7 +140,7 @@ pub enum Connections {
         #[command(flatten)]
         output: Output,
     },
-    /// Print connections, the latest first.
+    /// Print connections, the latest first: how their tokens stand, and how many records wait or were given up.
     List {
         /// Only this user's.
         #[arg(long)]
@@ -143,6 +148,26 @@ pub enum Connections {
         /// How it prints.
         #[command(flatten)]
         output: Output,
+    },
+    /// Store a connection's tokens, sealed; the hydrator fetches with them and renews them.
+    Token {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user.
+        #[arg(long, value_name = "ID")]
+        vendor_user: String,
+        /// The vendor's answer as JSON (access_token, refresh_token, expires_in), or `-` for standard input.
+        file: PathBuf,
+    },
+    /// Fetch again what was given up.
+    Retry {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user; all of them where absent.
+        #[arg(long, value_name = "ID")]
+        vendor_user: Option<String>,
     },
     /// End a connection now; its records stay.
     Remove {
@@ -156,6 +181,13 @@ pub enum Connections {
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// `vault …`
+#[derive(Debug, Subcommand)]
+pub enum Vault {
+    /// Seal by `secrets.token_key` what `secrets.previous_token_key` sealed; exit 1 where neither opens something.
+    Rotate(Output),
 }
 
 /// `config …`
@@ -175,6 +207,9 @@ pub struct Normalise {
     /// The vendor whose payload it is.
     #[arg(long)]
     pub vendor: String,
+    /// Of a body that was fetched, the type of record that was asked for; absent for a webhook's.
+    #[arg(long, value_name = "TYPE")]
+    pub kind: Option<String>,
     /// A header of the request, `name: value`; may be given more than once.
     #[arg(long, value_name = "NAME: VALUE")]
     pub header: Vec<String>,

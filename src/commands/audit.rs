@@ -81,11 +81,13 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub async fn run(what: &cli::Audit, config: &Config, out: &mut impl Write) -> u8 {
     let begun = Stopwatch::start();
     let report = loop {
+        // A look takes long itself: what it finds is of when it began.
+        let last = begun.elapsed().as_secs() >= what.wait;
         let report = match look(what, config).await {
             Ok(report) => report,
             Err(error) => return super::done(Err(error)),
         };
-        if report.is_clean() || begun.elapsed().as_secs() >= what.wait {
+        if report.is_clean() || last {
             break report;
         }
         tokio::time::sleep(AGAIN).await;
@@ -183,11 +185,14 @@ fn read_topics(config: &Config, codec: &Codec) -> Result<Topics> {
         let read = codec.decode_record(record.value.as_deref().unwrap_or_default()).ok();
         topics.normalised.push((record.partition, record.offset, read));
     })?;
-    scan::to_end(&config.kafka, Topic::RawWebhooks, |record| {
-        let hash = sha256_hex(record.value.as_deref().unwrap_or_default());
-        let probe = record.headers.text(header::VENDOR) == Some(PROBE_VENDOR);
-        topics.raw.insert(at(&record), (hash, probe));
-    })?;
+    // Fetched bodies after what asked for them.
+    for topic in [Topic::RawWebhooks, Topic::RawDocuments] {
+        scan::to_end(&config.kafka, topic, |record| {
+            let hash = sha256_hex(record.value.as_deref().unwrap_or_default());
+            let probe = record.headers.text(header::VENDOR) == Some(PROBE_VENDOR);
+            topics.raw.insert(at(&record), (hash, probe));
+        })?;
+    }
     Ok(topics)
 }
 
@@ -252,7 +257,7 @@ async fn look(what: &cli::Audit, config: &Config) -> Result<Report> {
     let codec = crate::roles::codec(config).await?;
     let reading = config.clone();
     let topics = tokio::task::spawn_blocking(move || read_topics(&reading, &codec));
-    let topics = topics.await.map_err(|_| Error::internal("read the topics"))??;
+    let mut topics = topics.await.map_err(|_| Error::internal("read the topics"))??;
     let rows = read_rows(config).await?;
     let mut report = Report::default();
     if let Some(path) = &what.ledger {
@@ -262,7 +267,7 @@ async fn look(what: &cli::Audit, config: &Config) -> Result<Report> {
         hold_truth(&read_ledger(path)?, &topics, &mut report);
     }
     hold_raw(&topics, &rows, &mut report);
-    hold_events(&topics, &rows, &mut report);
+    hold_events(&mut topics, &rows, &mut report);
     let unreadable = topics.unreadable.into_iter();
     report.unexplained.extend(unreadable.map(|at| format!("no schema of ours reads {at}")));
     Ok(report)
@@ -329,7 +334,7 @@ fn hold_raw(topics: &Topics, rows: &Rows, report: &mut Report) {
 }
 
 /// The oracle's own fold over the canonical records against what was told and what is stored.
-fn hold_events(topics: &Topics, rows: &Rows, report: &mut Report) {
+fn hold_events(topics: &mut Topics, rows: &Rows, report: &mut Report) {
     for (verdict, count) in &rows.verdicts {
         report.count(named(verdict), *count);
     }
@@ -337,11 +342,11 @@ fn hold_events(topics: &Topics, rows: &Rows, report: &mut Report) {
     report.count("events", topics.events.len());
     report.count("revisions in Postgres", rows.revisions.len());
     let mut oracle = Oracle::new();
-    for (partition, offset, record) in &topics.normalised {
-        oracle.input(*partition, *offset, record.clone());
+    for (partition, offset, record) in topics.normalised.drain(..) {
+        oracle.input(partition, offset, record);
     }
-    for (at, event, bytes) in &topics.events {
-        oracle.output(at.topic, at.partition, at.offset, event.clone(), bytes);
+    for (at, event, bytes) in topics.events.drain(..) {
+        oracle.output(at.topic, at.partition, at.offset, event, &bytes);
     }
     for record in &topics.letters {
         oracle.dead_letter(record);

@@ -1,8 +1,9 @@
 //! `normalise`: what a vendor's payload becomes, with no infrastructure at all.
 //!
-//! The payload goes through the very step that the pipeline runs, as if it had come by the ingress now, for a person
-//! who is derived from the vendor's. Each record that comes out is one JSON line; so is each item that ends here,
-//! under `ignored`, `fetch`, `connection` or `reject`, so that nothing of a payload is passed over in silence.
+//! The payload goes through the very step that the pipeline runs, as if it had come by the ingress now, or with a kind
+//! by the hydrator, for a person who is derived from the vendor's. Each record that comes out is one JSON line; so is
+//! each item that ends here, under `ignored`, `fetch`, `connection` or `reject`, so that nothing of a payload is passed
+//! over in silence.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,7 +23,7 @@ use crate::model::state::Notes;
 use crate::model::time::{Micros, Moment};
 use crate::pipeline::normalise::{Normalise, Unknown};
 use crate::stream::clock::now_us;
-use crate::vendors::{self, Vendor};
+use crate::vendors::{self, Raw, Vendor};
 
 /// The most bytes of a payload that are read; more than any vendor's cap.
 const PAYLOAD_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -44,11 +45,26 @@ pub fn run(arguments: &cli::Normalise, out: &mut impl Write) -> u8 {
             return USAGE;
         }
     };
-    let Some(headers) = headers(vendor, received_at, &arguments.header) else {
+    let kind = arguments.kind.as_deref();
+    let Some(mut headers) = headers(vendor, received_at, &arguments.header) else {
         complain("--header: name: value");
         return USAGE;
     };
-    match read(&arguments.file).and_then(|body| convert(headers, body, received_at)) {
+    let topic = match kind {
+        None => Topic::RawWebhooks,
+        Some(kind) => {
+            headers.push(header::RECORD_TYPE, kind.to_owned());
+            Topic::RawDocuments
+        }
+    };
+    let made = read(&arguments.file).and_then(|body| {
+        let body = Bytes::from(body);
+        if !names_somebody(vendor, kind, &headers, &body, received_at) {
+            headers.push(header::VENDOR_USER, SOMEBODY);
+        }
+        convert(topic, headers, body, received_at)
+    });
+    match made {
         Ok((lines, rejected)) => match say(out, &lines) {
             Ok(()) => {
                 if rejected {
@@ -78,10 +94,23 @@ fn headers(vendor: &dyn Vendor, received_at: Micros, given: &[String]) -> Option
             kept => headers.push(format!("{}{kept}", header::REQUEST_PREFIX), value),
         }
     }
-    if headers.get(header::VENDOR_USER).is_none() {
-        headers.push(header::VENDOR_USER, SOMEBODY);
-    }
     Some(headers)
+}
+
+/// Whether it is known without us whose a payload is: by a header that is given, or by a fetched body itself, which
+/// may be of nobody else then. A webhook's body goes before the header where it names somebody.
+fn names_somebody(
+    vendor: &dyn Vendor,
+    kind: Option<&str>,
+    headers: &Headers,
+    body: &Bytes,
+    received_at: Micros,
+) -> bool {
+    let named = |kind| {
+        let items = vendor.document(&Raw { headers, body, received_at }, kind);
+        items.is_ok_and(|items| items.iter().any(|item| item.vendor_user.is_some()))
+    };
+    headers.get(header::VENDOR_USER).is_some() || kind.is_some_and(named)
 }
 
 /// The payload of a file, or of standard input for `-`.
@@ -100,16 +129,21 @@ fn read(file: &Path) -> Result<Vec<u8>> {
 }
 
 /// The lines that a payload becomes, and whether something of it is rejected.
-fn convert(headers: Headers, body: Vec<u8>, received_at: Micros) -> Result<(String, bool)> {
+fn convert(
+    topic: Topic,
+    headers: Headers,
+    body: Bytes,
+    received_at: Micros,
+) -> Result<(String, bool)> {
     let codec = Arc::new(Codec::new(SchemaIds { normalised: 1, events: 2, terra_events: 2 })?);
     let record = Record {
-        topic: Topic::RawWebhooks,
+        topic,
         partition: 0,
         offset: 0,
         timestamp_ms: 0,
         key: None,
         headers,
-        value: Some(Bytes::from(body)),
+        value: Some(body),
     };
     let step = Normalise::new(Arc::clone(&codec), Unknown::Derive);
     let batch = [record];
@@ -171,11 +205,22 @@ mod tests {
 
     /// Runs the command over a body; gives the exit code and the lines.
     fn run_on(vendor: &str, case: &str, body: &[u8], header: &[&str]) -> (u8, Vec<Value>) {
+        run_as(vendor, None, case, body, header)
+    }
+
+    fn run_as(
+        vendor: &str,
+        kind: Option<&str>,
+        case: &str,
+        body: &[u8],
+        header: &[&str],
+    ) -> (u8, Vec<Value>) {
         let name = format!("normalise-{}-{case}.json", std::process::id());
         let file = std::env::temp_dir().join(name);
         std::fs::write(&file, body).expect("a file");
         let arguments = cli::Normalise {
             vendor: vendor.to_owned(),
+            kind: kind.map(str::to_owned),
             header: header.iter().map(|line| (*line).to_owned()).collect(),
             received_at: Some("2026-03-29T08:00:00Z".to_owned()),
             file: file.clone(),
@@ -224,11 +269,36 @@ mod tests {
     }
 
     #[test]
+    fn a_fetched_body_is_read_as_its_kind() {
+        let body = |case: &str| {
+            let name = format!("tests/fixtures/{case}.json");
+            std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name))
+        };
+        let sleep = body("whoop/document_sleep").expect("a fixture");
+        let (code, lines) = run_as("whoop", Some("sleep"), "document", &sleep, &[]);
+        assert_eq!((code, lines.len()), (0, 2), "{lines:?}");
+        assert_eq!(lines[0]["record_type"], "sleep");
+        assert_eq!(lines[0]["source"]["topic"], "raw-documents");
+        assert_eq!(lines[1]["connection"]["vendor_user"], "481516", "the body says whose it is");
+        let other = run_as("whoop", Some("sleep"), "another", &sleep, &["X-Connection-Id: 7"]);
+        assert_eq!((other.0, &other.1[0]["reject"]["error_type"]), (1, &"validation_error".into()));
+        let night = body("oura/document_sleep").expect("a fixture");
+        let (code, lines) = run_as("oura", Some("sleep"), "nobodys", &night, &[]);
+        assert_eq!(code, 0, "{lines:?}");
+        assert_eq!(lines[1]["connection"]["vendor_user"], SOMEBODY);
+        let (code, lines) = run_as("whoop", Some("heartrate"), "kind", &sleep, &[]);
+        assert_eq!((code, lines.len()), (1, 1), "{lines:?}");
+        let (code, _) = run_as("terra", Some("sleep"), "without", &sleep, &[]);
+        assert_eq!(code, 1, "a vendor without documents");
+    }
+
+    #[test]
     fn wrong_usage_says_so() {
         assert_eq!(run_on("nobody", "vendor", b"", &[]), (USAGE, vec![]));
         assert_eq!(run_on("oura", "header", b"", &["no colon"]), (USAGE, vec![]));
         let arguments = cli::Normalise {
             vendor: "oura".into(),
+            kind: None,
             header: Vec::new(),
             received_at: None,
             file: PathBuf::from("no such file"),

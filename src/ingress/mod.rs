@@ -155,7 +155,7 @@ pub struct VendorKeys {
 
 /// The fewest bytes of a secret, as Standard Webhooks asks for; a vendor that makes the secret may
 /// make it shorter.
-const PSEUDONYM_KEY_BYTES_MIN: usize = 16;
+pub const PSEUDONYM_KEY_BYTES_MIN: usize = 16;
 
 impl Keys {
     /// What cannot work, each with its key; never a value.

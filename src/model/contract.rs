@@ -97,7 +97,7 @@ pub mod header {
     pub const VENDOR: &str = "vendor";
     /// The delivery's id: the vendor's header, else the first 32 hex digits of the body's SHA-256.
     pub const DELIVERY_ID: &str = "delivery_id";
-    /// When the body was complete at the door, µs since the epoch, decimal.
+    /// When the body was complete at the door, µs since the epoch, decimal; of a fetched body, when it was asked for.
     pub const RECEIVED_AT: &str = "received_at";
     /// `verified`, or why it was accepted without.
     pub const SIGNATURE: &str = "signature";
@@ -114,7 +114,16 @@ pub mod header {
     /// Before the name of a request header that a vendor's file asks to keep, lower case.
     pub const REQUEST_PREFIX: &str = "http.";
     /// The vendor's user of a request whose headers, not its body, name it.
+    ///
+    /// On a fetched body: the user whose connection it was fetched by.
     pub const VENDOR_USER: &str = "vendor_user";
+
+    /// Our name of the type of the record that was asked for (`raw-documents`).
+    pub const RECORD_TYPE: &str = "record_type";
+    /// The connection whose consent it was fetched under, hyphenated hexadecimal (`raw-documents`).
+    pub const CONNECTION: &str = "connection";
+    /// The status of the answer, decimal (`raw-documents`).
+    pub const HTTP_STATUS: &str = "http_status";
 
     /// `live`, `backfill` or `replay`.
     pub const ORIGIN: &str = "origin";
@@ -150,11 +159,11 @@ pub mod header {
     pub const ERROR_TYPE: &str = "error_type";
     /// Dead letters: our words, a JSON path, a position.
     pub const ERROR_MESSAGE: &str = "error_message";
-    /// Dead letters of normalise: when, µs since the epoch.
+    /// Dead letters of normalise and of the hydrator: when, µs since the epoch.
     pub const FAILED_AT: &str = "failed_at";
     /// Dead letters: how often it was tried.
     pub const RETRY_COUNT: &str = "retry_count";
-    /// Dead letters: `normalise` or `decide`.
+    /// Dead letters: `normalise`, `decide` or `hydrate`.
     pub const STAGE: &str = "stage";
     /// Dead letters: the first 100 indexes of bad items, comma separated.
     pub const INDEXES: &str = "indexes";
@@ -162,7 +171,7 @@ pub mod header {
     pub const COUNT: &str = "count";
 
     /// Every whole name above.
-    pub const ALL: [&str; 31] = [
+    pub const ALL: [&str; 34] = [
         VENDOR,
         DELIVERY_ID,
         RECEIVED_AT,
@@ -173,6 +182,9 @@ pub mod header {
         SHA256,
         TRACEPARENT,
         VENDOR_USER,
+        RECORD_TYPE,
+        CONNECTION,
+        HTTP_STATUS,
         ORIGIN,
         SOURCE,
         EVENT_TYPE,

@@ -10,6 +10,8 @@
 //! - What belongs to a vendor user that nobody knows is held, item by item. A sweep puts it through again when its
 //!   connection exists ([`Normalise::again`]).
 //! - Bad items of one body are one dead letter per kind, because a push can have thousands; each has its own verdict.
+//! - A fetched body is read as the type of record that was asked for, which its headers say. It belongs to the
+//!   connection under whose consent it was fetched: where its vendor user is another's by then, to nobody.
 //! - A record that came with origin *replay* gives records and nothing else: it asks for no fetch, makes no
 //!   connection, holds nothing, gives nothing up. All of that happened when it first came.
 
@@ -64,6 +66,8 @@ struct Body {
     vendor: &'static str,
     received_at: Micros,
     origin: Origin,
+    /// Of a fetched body the connection that it was fetched for.
+    connection: Option<ConnectionId>,
     items: Vec<Item>,
 }
 
@@ -181,9 +185,32 @@ impl Normalise {
                 .and_then(Origin::parse)
                 .ok_or_else(|| Reject::malformed(whole, "a header with an unknown origin"))?,
         };
-        let items = vendor.parse(&Raw { headers: &record.headers, body, received_at })?;
-        Ok(Body { vendor: vendor.name(), received_at, origin, items })
+        let raw = Raw { headers: &record.headers, body, received_at };
+        let (items, connection) = if record.topic == Topic::RawDocuments {
+            document(vendor, &raw)?
+        } else {
+            (vendor.parse(&raw)?, None)
+        };
+        Ok(Body { vendor: vendor.name(), received_at, origin, connection, items })
     }
+}
+
+/// What a fetched body says, and the connection that it was fetched for, where a header names one.
+fn document(
+    vendor: &dyn Vendor,
+    raw: &Raw<'_>,
+) -> Result<(Vec<Item>, Option<ConnectionId>), Reject> {
+    let malformed = |why| Reject::malformed(Path::root(), why);
+    let record_type = raw.headers.text(header::RECORD_TYPE);
+    let record_type = record_type.ok_or_else(|| malformed("no header says what was asked for"))?;
+    let connection = match raw.headers.get(header::CONNECTION) {
+        None => None,
+        Some(_) => {
+            let id = raw.headers.text(header::CONNECTION).and_then(ConnectionId::parse);
+            Some(id.ok_or_else(|| malformed("a header that names no connection"))?)
+        }
+    };
+    Ok((vendor.document(raw, record_type)?, connection))
 }
 
 /// One batch on its way: connections by now, and what came out so far.
@@ -205,6 +232,7 @@ struct At<'a> {
     vendor: &'static str,
     received_at: Micros,
     origin: Origin,
+    connection: Option<ConnectionId>,
     source: Source,
 }
 
@@ -266,6 +294,7 @@ impl<'a> Thread<'a> {
                 vendor: read.vendor,
                 received_at: read.received_at,
                 origin: read.origin,
+                connection: read.connection,
                 source: record.source(item.index),
             };
             let before = self.records.len();
@@ -358,8 +387,8 @@ impl<'a> Thread<'a> {
         Ok(())
     }
 
-    /// The connection of an item's vendor user when it was received. Nothing where there is none: the item then
-    /// waits, or has its verdict.
+    /// The connection of an item's vendor user when it was received, and of a fetched body only the one that it was
+    /// fetched for. Nothing where there is none: the item then waits, or has its verdict.
     fn whose(
         &mut self,
         at: &At<'_>,
@@ -377,9 +406,11 @@ impl<'a> Thread<'a> {
             found = self.connections.at(at.vendor, &vendor_user, at.received_at);
         }
         match found {
-            Lookup::Connected(row) => return Ok(Some((row.id, row.user.clone()))),
-            Lookup::Disconnected | Lookup::Unknown if replayed => {}
-            Lookup::Disconnected => self.ignore(at.source, "disconnected"),
+            Lookup::Connected(row) if at.connection.is_none_or(|fetched| fetched == row.id) => {
+                return Ok(Some((row.id, row.user.clone())));
+            }
+            _ if replayed => {}
+            Lookup::Connected(_) | Lookup::Disconnected => self.ignore(at.source, "disconnected"),
             Lookup::Unknown => {
                 let (vendor, received_at) = (at.vendor.to_owned(), at.received_at);
                 let held = Held { source: at.source, vendor, vendor_user, received_at };

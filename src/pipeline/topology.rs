@@ -32,7 +32,7 @@ pub struct Node {
 /// What a node is.
 #[derive(Clone, Copy, Debug)]
 pub enum What {
-    /// Reads topics, in one consumer group.
+    /// Reads topics, in a consumer group of its own.
     Source(&'static [Topic]),
     /// Works on records, with these stores.
     Processor(&'static [&'static str]),
@@ -63,6 +63,7 @@ pub static TOPOLOGY: &[SubTopology] = &[
         guarantee: "at least once; decide recognises what it has seen",
         nodes: &[
             source("raw", &[Topic::RawWebhooks], &["parse"]),
+            source("documents", &[Topic::RawDocuments], &["parse"]),
             processor("parse", &[], &["connect", "dead-letters"]),
             processor("sweep", &["postgres.held", "postgres.connections"], &["parse"]),
             processor("connect", &["postgres.connections"], &["note", "records", "dead-letters"]),

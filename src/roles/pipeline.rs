@@ -2,6 +2,11 @@
 //!
 //! A worker's futures are not `Send`, and nothing that it waits for may run beside it: so a thread each, and the
 //! adapters are made on it.
+//!
+//! Normalise reads two raw topics, and a member of a group reads one: so fetched bodies have a worker and a group of
+//! their own. In one group, members that read different topics would be in each other's assignments, and each worker
+//! that comes or goes would stop the other topic's, too. What a vendor's quota lets through is little, so one worker a
+//! process is enough of it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -36,8 +41,9 @@ use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::Metrics;
 
 /// What the pipeline needs of Kafka.
-pub const TOPICS: [Topic; 5] = [
+pub const TOPICS: [Topic; 6] = [
     Topic::RawWebhooks,
+    Topic::RawDocuments,
     Topic::NormalisedRecords,
     Topic::BiometricEvents,
     Topic::TerraBiometricEvents,
@@ -46,6 +52,9 @@ pub const TOPICS: [Topic; 5] = [
 
 /// The pause before a slot's lock is asked for again while Postgres is away.
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
+
+/// What stands behind the name of normalise's group in the one that reads fetched bodies.
+const DOCUMENTS: &str = "-documents";
 
 /// How long a member may take to leave its group once its worker is done.
 const LEAVE: Duration = Duration::from_secs(8);
@@ -115,10 +124,16 @@ pub async fn start(
     for number in 0..config.pipeline.normalise_workers {
         let (config, codec) = (config.clone(), Arc::clone(&codec));
         let (metrics, stop) = (metrics.clone(), stop.clone());
+        let sweeps = number == 0;
         threads.push(thread(&format!("normalise-{number}"), move || {
-            normalise(config, codec, number == 0, metrics, stop)
+            normalise(config, codec, Topic::RawWebhooks, sweeps, metrics, stop)
         })?);
     }
+    let (config, codec) = (config.clone(), Arc::clone(&codec));
+    let (metrics, stopped) = (metrics.clone(), stop.clone());
+    threads.push(thread("documents", move || {
+        normalise(config, codec, Topic::RawDocuments, false, metrics, stopped)
+    })?);
     Ok(Workers { stop, threads })
 }
 
@@ -202,15 +217,23 @@ async fn decide(
     Ok(())
 }
 
+/// The group that normalises a raw topic.
+fn normalise_group(config: &Config, topic: Topic) -> String {
+    let group = &config.pipeline.normalise_group;
+    if topic == Topic::RawDocuments { format!("{group}{DOCUMENTS}") } else { group.clone() }
+}
+
+/// Normalises a raw topic; `sweeps` where this worker also looks for held items, of whichever topic they are.
 async fn normalise(
     config: Config,
     codec: Arc<Codec>,
+    topic: Topic,
     sweeps: bool,
     metrics: Metrics,
     stop: Stop,
 ) -> Result<()> {
-    let group = &config.pipeline.normalise_group;
-    let log = Member::join(&config.kafka, group, Topic::RawWebhooks, OutOfRange::Recover, None)?;
+    let group = normalise_group(&config, topic);
+    let log = Member::join(&config.kafka, &group, topic, OutOfRange::Recover, None)?;
     let leaving = log.leaving();
     let unknown = match config.pipeline.unknown_users {
         UnknownUsers::Hold => Unknown::Hold,

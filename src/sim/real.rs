@@ -46,6 +46,17 @@ impl Real {
 
     /// Adds a process that normalises `raw-webhooks`.
     pub fn add_relay(&self, driver: &mut Driver, unknown: Unknown, settings: Settings) -> usize {
+        self.add_relay_of(driver, Topic::RawWebhooks, unknown, settings)
+    }
+
+    /// Adds a process that normalises this raw topic.
+    pub fn add_relay_of(
+        &self,
+        driver: &mut Driver,
+        topic: Topic,
+        unknown: Unknown,
+        settings: Settings,
+    ) -> usize {
         let (codec, metrics) = (self.codec(), driver.metrics());
         let body = Rc::new(move |ports: Ports| -> super::driver::Process {
             let normalise = Normalise::new(Arc::clone(&codec), unknown);
@@ -58,7 +69,7 @@ impl Real {
                 relay.run(&stop).await.is_ok()
             })
         });
-        driver.add(Topic::RawWebhooks, body)
+        driver.add(topic, body)
     }
 }
 

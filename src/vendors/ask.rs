@@ -1,5 +1,13 @@
 //! The third face of a vendor: what to ask its API, and what an answer means. Pure: a call is described here and
 //! performed by the hydrator.
+//!
+//! # A record in several answers
+//! What a vendor calls one record may say nothing by itself: a recovery of WHOOP has neither a time nor a day, they
+//! are its sleep's. So a record may take several calls ([`Api::then`]), and what is archived is one body: the one
+//! answer as it came, or several as the elements of a JSON array, each as it came ([`joined`]). Nothing of what an
+//! answer says has to be carried from call to call in a header or a row.
+
+use bytes::Bytes;
 
 use crate::vendors::Named;
 
@@ -71,6 +79,16 @@ pub struct Told {
     pub reset_s: u32,
 }
 
+/// How a refresh token is exchanged for another pair: a POST of a form (RFC 6749, §6) with the client's id and secret
+/// in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// Where; configuration may name another.
+    pub url: &'static str,
+    /// The scope that must be asked for again, where the vendor wants one.
+    pub scope: Option<&'static str>,
+}
+
 /// A vendor's API.
 pub trait Api: Sync {
     /// Scheme and host, and the path that all calls share; configuration may name another.
@@ -79,17 +97,22 @@ pub trait Api: Sync {
     /// The call that fetches a record; none for a type that the API does not have.
     fn ask(&self, need: &Need<'_>) -> Option<Call>;
 
+    /// The call after these answers, each a [`Answer::Document`], of a record that takes more than one; nothing where
+    /// they are all, or where they do not say what to ask next: [`crate::vendors::Vendor::document`] then says what is
+    /// wrong with them. Each call is counted by the quotas, and each answer has its own meaning: one that is not there
+    /// yet ends the attempt.
+    fn then(&self, _need: &Need<'_>, _answers: &[Bytes]) -> Option<Call> {
+        None
+    }
+
     /// What an answer of this status means.
     fn answer(&self, status: u16, headers: &dyn Named) -> Answer {
-        match status {
-            200..=299 => Answer::Document,
-            401 => Answer::Unauthorised,
-            403 => Answer::Forbidden,
-            404 => Answer::NotYet,
-            408 | 500..=599 => Answer::Unavailable,
-            429 => Answer::Limited(retry_after_s(headers)),
-            _ => Answer::Refused,
-        }
+        usual(status, headers)
+    }
+
+    /// Whose calls an [`Answer::Limited`] with these headers stops.
+    fn limits(&self, _headers: &dyn Named) -> Per {
+        Per::App
     }
 
     /// What it tells of its quota.
@@ -100,14 +123,82 @@ pub trait Api: Sync {
     /// How many seconds after the `attempt`-th [`Answer::NotYet`] in a row (from 1) it is asked again; none gives up.
     fn again_s(&self, attempt: u32) -> Option<u32>;
 
+    /// How its tokens are renewed; none where they cannot be.
+    fn renewal(&self) -> Option<Renewal> {
+        None
+    }
+
     /// The documented limits.
     fn quotas(&self) -> &'static [Quota];
 }
 
+/// What an answer of this status means to most vendors.
+#[must_use]
+pub fn usual(status: u16, headers: &dyn Named) -> Answer {
+    match status {
+        200..=299 => Answer::Document,
+        401 => Answer::Unauthorised,
+        403 => Answer::Forbidden,
+        404 => Answer::NotYet,
+        408 | 500..=599 => Answer::Unavailable,
+        429 => Answer::Limited(retry_after_s(headers)),
+        _ => Answer::Refused,
+    }
+}
+
 /// The seconds of a `Retry-After` header; a date there is not read.
-fn retry_after_s(headers: &dyn Named) -> Option<u32> {
-    match headers.first_two("retry-after") {
+#[must_use]
+pub fn retry_after_s(headers: &dyn Named) -> Option<u32> {
+    number(headers, "retry-after")
+}
+
+/// The number of a header that stands there once; nothing where it is anything else.
+#[must_use]
+pub fn number(headers: &dyn Named, name: &str) -> Option<u32> {
+    match headers.first_two(name) {
         [Some(value), None] => std::str::from_utf8(value).ok()?.trim().parse().ok(),
         _ => None,
+    }
+}
+
+/// The body of a record: its answer, or the JSON array of several. Every byte of an answer stands in it as it came.
+#[must_use]
+pub fn joined(answers: &[Bytes]) -> Bytes {
+    if let [one] = answers {
+        return one.clone();
+    }
+    let mut body = Vec::with_capacity(answers.iter().map(|one| one.len() + 1).sum::<usize>() + 1);
+    body.push(b'[');
+    for (at, answer) in answers.iter().enumerate() {
+        if at > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(answer);
+    }
+    body.push(b']');
+    Bytes::from(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_answers_are_one_body_and_one_is_itself() {
+        let [one, two] = [r#"{"a": 1}"#, "[2]"].map(Bytes::from);
+        assert_eq!(joined(std::slice::from_ref(&one)), one);
+        assert_eq!(joined(&[one, two]), Bytes::from(r#"[{"a": 1},[2]]"#));
+        assert_eq!(joined(&[]), Bytes::from("[]"));
+    }
+
+    #[test]
+    fn a_number_of_a_header_is_plain_and_stands_there_once() {
+        let of = |values: &[&str]| -> Vec<(String, Vec<u8>)> {
+            values.iter().map(|value| ("retry-after".into(), value.as_bytes().to_vec())).collect()
+        };
+        assert_eq!(retry_after_s(&of(&["17"])), Some(17));
+        for values in [&[][..], &["17", "17"], &["-1"], &["Sat, 21 Nov 2026 12:00:00 GMT"]] {
+            assert_eq!(retry_after_s(&of(values)), None, "{values:?}");
+        }
     }
 }

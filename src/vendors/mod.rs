@@ -2,9 +2,11 @@
 //!
 //! # How to add a vendor
 //! 1. Write `src/vendors/<name>.rs` with a `pub static VENDOR` that implements [`Vendor`]: `verify` (is it theirs),
-//!    `user` (whose is it), `parse` (what does it say). No I/O, no clock, no tokio; a time comes as an argument.
+//!    `user` (whose is it), `parse` (what does it say); where its records are fetched also `api` (what to ask for) and
+//!    `document` (what came). No I/O, no clock, no tokio; a time comes as an argument.
 //! 2. Put at least six requests into `tests/fixtures/<name>/` (good, thin, signature off by a byte, malformed,
-//!    duplicate, correction) and let `UPDATE_GOLDEN=1 make test` write what your file makes of them; read it.
+//!    duplicate, correction), and six fetched bodies where there are any, each with its `record_type` in a `.headers`
+//!    file beside it; let `UPDATE_GOLDEN=1 make test` write what your file makes of them; read it.
 //! 3. Add two lines here: `mod <name>;` and `&<name>::VENDOR,`.
 //!
 //! The laws in `tests/it/vendor_laws.rs` then hold your vendor to what every vendor must keep.
@@ -25,12 +27,19 @@ pub mod wire;
 
 pub mod healthkit;
 mod oura;
+mod polar;
 mod terra;
 mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
-pub static ALL: &[&dyn Vendor] =
-    &[&healthkit::VENDOR, &oura::VENDOR, &terra::VENDOR, &whoop::VENDOR];
+#[rustfmt::skip]
+pub static ALL: &[&dyn Vendor] = &[
+    &healthkit::VENDOR,
+    &oura::VENDOR,
+    &polar::VENDOR,
+    &terra::VENDOR,
+    &whoop::VENDOR,
+];
 
 /// The vendor of this name.
 #[must_use]
@@ -239,6 +248,12 @@ pub trait Vendor: Sync {
         _secrets: &Secrets<'_>,
     ) -> Option<Result<String, Kind>> {
         None
+    }
+
+    /// Whether a POST is a greeting: one that the vendor sends before it has told us the secret to verify it with
+    /// (Polar's `PING`). Whoever sent it, it is answered with success and nothing is written.
+    fn greets(&self, _request: &Request<'_>) -> bool {
+        false
     }
 
     /// The vendor's user for the record's key, read by the same bounded reader that `parse` uses.

@@ -4,7 +4,8 @@
 //! stand `<case>.headers` with lines `name: value`: a header that the vendor's file keeps is given
 //! as the door would give it (`http.<name>`), any other as it is (`vendor_user`,
 //! `content_encoding`); `received_at` (RFC 3339) is the receipt, 2026-03-29T07:00:00Z where it is
-//! not said. What comes out is `<case>.golden.json`.
+//! not said. With a `record_type` it is a body that was fetched: a document of that type. What comes
+//! out is `<case>.golden.json`.
 //!
 //! `UPDATE_GOLDEN=1` writes the goldens anew: read the difference. `tests/golden/normaliser.txt`
 //! holds the version of normalise and a digest of all goldens, so that no change of them goes by
@@ -44,7 +45,15 @@ impl Case {
     /// What the vendor's file makes of these bytes, received as this case was.
     pub(crate) fn parse_as(&self, body: &Bytes) -> Result<Vec<Item>, Reject> {
         let raw = Raw { headers: &self.headers, body, received_at: self.received_at };
-        self.vendor.parse(&raw)
+        match self.headers.text(header::RECORD_TYPE) {
+            Some(record_type) => self.vendor.document(&raw, record_type),
+            None => self.vendor.parse(&raw),
+        }
+    }
+
+    /// Whether it was fetched.
+    pub(crate) fn is_document(&self) -> bool {
+        self.headers.get(header::RECORD_TYPE).is_some()
     }
 
     /// What the vendor's file makes of the fixture.

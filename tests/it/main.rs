@@ -14,9 +14,12 @@ mod cli;
 mod config;
 mod contract;
 mod crash_sweep;
+mod documents;
 mod door;
+mod fetch;
 mod golden;
 mod http;
+mod hydrator;
 mod import;
 mod interleave;
 mod journey;
@@ -25,6 +28,7 @@ mod limits;
 mod log_laws;
 mod memory;
 mod policy;
+mod ports;
 mod register_laws;
 mod schema;
 mod store_laws;
@@ -35,6 +39,9 @@ mod tls;
 mod top;
 mod turns;
 mod vendor_laws;
+
+#[path = "../played/mod.rs"]
+mod played;
 
 #[path = "../promql/mod.rs"]
 mod promql;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use biometric_bridge::error::{Kind, Reject};
 use biometric_bridge::model::event::{Merge, Op};
 use biometric_bridge::model::metric;
+use biometric_bridge::vendors::ask::Need;
 use biometric_bridge::vendors::wire::hmac::Key;
 use biometric_bridge::vendors::{
     self, Item, KeyUser, Request, Secrets, VendorRecord, Verified, What,
@@ -70,9 +71,79 @@ fn names_are_unique_and_can_stand_in_paths() {
 #[test]
 fn every_vendor_has_its_fixtures() {
     for vendor in vendors::ALL {
-        let cases = cases(*vendor);
+        let (documents, cases): (Vec<Case>, Vec<Case>) =
+            cases(*vendor).into_iter().partition(Case::is_document);
         assert!(cases.len() >= 6, "{} has {} fixtures", vendor.name(), cases.len());
         assert!(cases.iter().any(|case| case.parse().is_err()), "{}: none bad", vendor.name());
+        if vendor.api().is_some() {
+            assert!(documents.len() >= 6, "{} has {} documents", vendor.name(), documents.len());
+            let bad = documents.iter().any(|case| !rejects(&case.parse()).is_empty());
+            assert!(bad, "{}: no document is bad", vendor.name());
+        }
+    }
+}
+
+#[test]
+fn a_vendor_asks_within_its_quotas_and_gives_up_some_time() {
+    for vendor in vendors::ALL {
+        let Some(api) = vendor.api() else { continue };
+        let name = vendor.name();
+        assert!(api.base().starts_with("https://") && !api.base().ends_with('/'), "{name}");
+        assert!(!api.quotas().is_empty(), "{name}: no vendor answers without end");
+        for quota in api.quotas() {
+            assert!(quota.window_s > 0 && quota.calls > 0, "{name}");
+        }
+        let tries = (1..).take_while(|attempt| api.again_s(*attempt).is_some()).count();
+        assert!((1..100).contains(&tries), "{name} asks {tries} times");
+    }
+}
+
+/// What a vendor's notifications ask for, its API has: its document is fetched by one call, and read.
+#[test]
+fn what_is_asked_for_is_a_call_and_a_document() {
+    for case in all() {
+        for item in case.parse().unwrap_or_default() {
+            let What::Fetch { record_type, record_id } = &item.what else { continue };
+            let Some(api) = case.vendor.api() else { continue };
+            let vendor_user = item.vendor_user.as_deref().unwrap_or_default();
+            let call = api.ask(&Need { record_type, record_id, vendor_user });
+            let call = call.unwrap_or_else(|| panic!("{}: no call for {record_type}", case.name));
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~%".contains(&byte);
+            assert!(call.path.starts_with('/') && call.path.bytes().all(plain), "{}", call.path);
+            assert!(!call.path.contains(".."), "{}", call.path);
+        }
+    }
+}
+
+/// The most calls that one record may be.
+const CALLS_MAX: usize = 64;
+
+/// Whatever its API answers, a record's calls come to an end.
+#[test]
+fn no_record_is_calls_without_end() {
+    let asked: BTreeSet<(&str, String, String)> = all()
+        .flat_map(|case| {
+            let items = case.parse().unwrap_or_default();
+            items.into_iter().map(move |item| (case.vendor.name(), item))
+        })
+        .filter_map(|(vendor, item)| match item.what {
+            What::Fetch { record_type, record_id } => {
+                Some((vendor, record_type.to_owned(), record_id))
+            }
+            What::Record(record) => Some((vendor, record.record_type, record.record_id)),
+            _ => None,
+        })
+        .collect();
+    for case in all().filter(Case::is_document) {
+        let api = case.vendor.api().expect("documents are fetched");
+        for (_, record_type, record_id) in asked.iter().filter(|it| it.0 == case.vendor.name()) {
+            let need = Need { record_type, record_id, vendor_user: "481516" };
+            let mut answers = vec![case.body.clone()];
+            while let Some(call) = api.then(&need, &answers) {
+                assert!(answers.len() < CALLS_MAX, "{}: {record_type}: {call:?}", case.name);
+                answers.push(case.body.clone());
+            }
+        }
     }
 }
 
@@ -199,7 +270,7 @@ fn a_body_reads_the_same_every_time() {
 
 #[test]
 fn the_key_is_the_user_of_the_items() {
-    for case in all() {
+    for case in all().filter(|case| !case.is_document()) {
         let verified = Verified {
             scheme: "test",
             vendor_user: case.headers.text("vendor_user").map(str::to_owned),

@@ -115,6 +115,14 @@ impl Vendor for Scripted {
         });
         Ok(items.collect())
     }
+
+    /// As a body, where words were asked for.
+    fn document(&self, raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
+        match record_type {
+            "words" => self.parse(raw),
+            _ => Err(Reject::invalid(Path::root(), "no words")),
+        }
+    }
 }
 
 fn codec() -> Arc<Codec> {
@@ -403,4 +411,80 @@ fn the_same_batch_gives_the_same_however_it_is_cut() {
         records.extend(put_through(&hold, second, notes.connections).1);
         assert_eq!(records, whole, "cut at {cut}");
     }
+}
+
+/// A fetched body of these words, with these headers more.
+fn fetched(words: &str, more: &[(&'static str, String)]) -> Record {
+    let mut record = Record { topic: Topic::RawDocuments, ..raw(0, words) };
+    for (name, value) in more {
+        record.headers.push(*name, value.clone());
+    }
+    record
+}
+
+fn asked(record_type: &str, connection: ConnectionId) -> [(&'static str, String); 2] {
+    [(header::RECORD_TYPE, record_type.to_owned()), (header::CONNECTION, connection.to_string())]
+}
+
+#[test]
+fn a_fetched_body_is_read_as_what_was_asked_for() {
+    let mine = connected("v", "me");
+    let mut headers = asked("words", mine.id).to_vec();
+    headers.push((header::ORIGIN, "backfill".to_owned()));
+    let record = fetched("rec:v:1 bad fetch:v:2", &headers);
+    let (notes, records) =
+        put_through(&step(Unknown::Hold), std::slice::from_ref(&record), vec![mine]);
+    let [told, letter] = records.as_slice() else { panic!("two records") };
+    assert_eq!(told.headers.text(header::SOURCE), Some("raw-documents/2/0/0"));
+    assert_eq!(read(told).origin, Origin::Backfill);
+    assert_eq!(letter.value, record.value, "the original bytes");
+    assert_eq!(letter.headers.text(header::ERROR_MESSAGE), Some("bad at bad"));
+    assert_eq!(letter.headers.text(header::ORIGINAL_TOPIC), Some("raw-documents"));
+    assert_eq!(notes.hydrations.len(), 1, "a document may name what is still to be fetched");
+    let ends = [(1, "dead_lettered", "payload_malformed"), (2, "waiting", "a fetch")];
+    assert_eq!(verdicts(&notes), ends);
+}
+
+#[test]
+fn a_fetched_body_without_its_headers_is_one_dead_letter() {
+    let mine = connected("v", "me");
+    let whose = (header::CONNECTION, mine.id.to_string());
+    for (headers, kind) in [
+        (vec![whose], Kind::PayloadMalformed),
+        (asked("numbers", mine.id).to_vec(), Kind::ValidationError),
+        (
+            vec![
+                (header::RECORD_TYPE, "words".to_owned()),
+                (header::CONNECTION, "app-user".to_owned()),
+            ],
+            Kind::PayloadMalformed,
+        ),
+    ] {
+        let record = fetched("rec:v:1", &headers);
+        let (notes, records) = put_through(&step(Unknown::Hold), &[record], vec![mine.clone()]);
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].headers.text(header::ERROR_TYPE), Some(kind.name()));
+        assert_eq!(verdicts(&notes), [(-1, "dead_lettered", kind.name())]);
+    }
+}
+
+#[test]
+fn a_fetched_body_is_never_the_next_owners() {
+    let before = connected("v", "me");
+    let after = Connection { user: User::parse("you").expect("a user"), ..connected("v", "you") };
+    for (rows, unknown) in [(vec![after.clone()], Unknown::Hold), (vec![], Unknown::Derive)] {
+        let record = fetched("rec:v:1", &asked("words", before.id));
+        let (notes, records) = put_through(&step(unknown), &[record], rows);
+        assert!(records.is_empty());
+        assert_eq!(verdicts(&notes), [(0, "ignored", "disconnected")]);
+    }
+    let mut replayed = fetched("rec:v:1", &asked("words", before.id));
+    replayed.headers.push(header::ORIGIN, "replay");
+    let (notes, records) = put_through(&step(Unknown::Hold), &[replayed], vec![after.clone()]);
+    assert!(records.is_empty() && notes.is_empty() && notes.left_out == 1);
+    let record = fetched("rec:v:1", &asked("words", after.id));
+    assert_eq!(put_through(&step(Unknown::Hold), &[record], vec![after]).1.len(), 1);
+    let record = fetched("rec:v:1", &asked("words", before.id));
+    let (notes, _) = put_through(&step(Unknown::Hold), &[record], vec![]);
+    assert_eq!(notes.held.len(), 1, "it waits as any record");
 }

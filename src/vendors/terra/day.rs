@@ -313,7 +313,7 @@ pub(super) fn body(head: &Head, item: &At<'_>) -> Result<Vec<VendorRecord>, Reje
     }
     sheet.series(item, BODY_SERIES)?;
     sheet.series(item, VO2)?;
-    if head.provider != "fitbit" {
+    if head.device_type != "fitbit" {
         sheet.series(item, BEATS)?;
     }
     vitals::rates(&mut sheet, item, &["heart_data", "heart_rate_data"], None)?;

@@ -179,7 +179,8 @@ fn head(raw: &Raw<'_>, root: &At<'_>) -> Result<Head, Reject> {
     let ordering = raw.headers.text(&format!("{}{ORDERING}", header::REQUEST_PREFIX));
     let provider = text(root, &["user", "provider"])?.unwrap_or_default();
     Ok(Head {
-        provider: device_type(&provider),
+        device_type: device_type(&provider),
+        via: "terra",
         version: ordering.and_then(version),
         received_at: raw.received_at,
     })

@@ -151,7 +151,7 @@ fn session_day(sheet: &Sheet<'_>, nap: Option<bool>) -> Option<Day> {
     let end = sheet.end?;
     let day = end.local_date()?;
     let after_change = end.local_hour().is_some_and(|hour| hour >= OURA_CHANGE_HOUR);
-    let next = sheet.head.provider == "oura" && nap == Some(true) && after_change;
+    let next = sheet.head.device_type == "oura" && nap == Some(true) && after_change;
     Some(if next { day.next() } else { day })
 }
 

@@ -7,10 +7,17 @@ use crate::vendors::{VendorRecord, What};
 /// What a notification of this record asks for: a fetch, or where it is gone its tombstone.
 #[must_use]
 pub fn change(vendor: &str, record_type: &'static str, record_id: String, gone: bool) -> What {
-    if !gone {
-        return What::Fetch { record_type, record_id };
+    if gone {
+        What::Gone(Box::new(tombstone(vendor, record_type, record_id)))
+    } else {
+        What::Fetch { record_type, record_id }
     }
-    What::Gone(Box::new(VendorRecord {
+}
+
+/// What is left of a record of a maker's own API that is gone: the same, however that is told.
+#[must_use]
+pub fn tombstone(vendor: &str, record_type: &str, record_id: String) -> VendorRecord {
+    VendorRecord {
         device_type: vendor.to_owned(),
         via: "direct",
         record_type: record_type.to_owned(),
@@ -23,5 +30,5 @@ pub fn change(vendor: &str, record_type: &'static str, record_id: String, gone: 
             offset_provenance: "unknown".to_owned(),
             ..Content::default()
         },
-    }))
+    }
 }
