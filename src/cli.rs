@@ -160,6 +160,11 @@ pub enum Connections {
         /// The vendor's answer as JSON (access_token, refresh_token, expires_in), or `-` for standard input.
         file: PathBuf,
     },
+    /// Make connections and store their tokens, from a file with one of them a line.
+    Import {
+        /// JSON objects: vendor, vendor_user, user, and the tokens as the vendor answered; or `-` for standard input.
+        file: PathBuf,
+    },
     /// Fetch again what was given up.
     Retry {
         /// The vendor.
