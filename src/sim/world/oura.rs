@@ -122,46 +122,80 @@ fn rejected(telling: &Telling<'_>, sleep: &Sleep, id: &str, at: Micros, rest: bo
     Version { document: Some(document.to_string()), ..gone }
 }
 
+/// What a sleep comes to, in whole numbers.
+struct Sums {
+    deep: i32,
+    light: i32,
+    rem: i32,
+    awake: i32,
+    in_bed: i32,
+    asleep: i32,
+    hrv: i32,
+    heart: f64,
+    lowest: i32,
+    breath: f64,
+    efficiency: i32,
+    restless: i32,
+}
+
+impl Sums {
+    fn of(sleep: &Sleep) -> Self {
+        let [deep, light, rem, awake] =
+            [Phase::Deep, Phase::Light, Phase::Rem, Phase::Awake].map(|phase| sleep.seconds(phase));
+        let (in_bed, asleep) = (sleep.length_s(), deep + light + rem);
+        let mean = |series: &[Option<i32>], times: i32| {
+            let count = i32::try_from(series.iter().flatten().count()).unwrap_or(1).max(1);
+            series.iter().flatten().sum::<i32>() * times / count
+        };
+        Self {
+            deep,
+            light,
+            rem,
+            awake,
+            in_bed,
+            asleep,
+            hrv: mean(&sleep.hrv, 1),
+            heart: f64::from(mean(&sleep.heart, 100)) / 100.0,
+            lowest: sleep.heart.iter().flatten().min().copied().unwrap_or(sleep.resting),
+            breath: f64::from(sleep.breaths) / 100.0,
+            efficiency: asleep * 100 / in_bed.max(1),
+            restless: awake / 150,
+        }
+    }
+}
+
 fn slept(telling: &Telling<'_>, sleep: &Sleep, id: &str, at: Micros) -> Version {
     let mut truth = telling.truth("sleep", id, at);
     let (start, end) = ((sleep.start, sleep.start_offset_s), (sleep.end, sleep.end_offset_s));
     truth.during(start, Some(end), sleep.day);
     truth.state = Some("final".to_owned());
     truth.nap = (!sleep.nap).then_some(false);
-    let [deep, light, rem, awake] =
-        [Phase::Deep, Phase::Light, Phase::Rem, Phase::Awake].map(|phase| sleep.seconds(phase));
-    let (in_bed, asleep) = (sleep.length_s(), deep + light + rem);
-    let measured =
-        |series: &[Option<i32>]| -> Vec<i32> { series.iter().flatten().copied().collect() };
-    let (hrv, heart) = (measured(&sleep.hrv), measured(&sleep.heart));
-    let count = |of: &[i32]| i32::try_from(of.len()).unwrap_or(1).max(1);
-    let average_hrv = hrv.iter().sum::<i32>() / count(&hrv);
-    let average_heart = f64::from(heart.iter().sum::<i32>() * 100 / count(&heart)) / 100.0;
-    let lowest = heart.iter().min().copied().unwrap_or(sleep.resting);
-    let efficiency = asleep * 100 / in_bed.max(1);
-    let breath = f64::from(sleep.breaths) / 100.0;
-    let restless = awake / 150;
-    truth.made("hrv_rmssd_sleep_avg", f64::from(average_hrv), "mean_5min");
-    truth.value("heart_rate_sleep_avg", average_heart);
-    truth.value("heart_rate_sleep_min", f64::from(lowest));
-    truth.value("respiratory_rate_sleep_avg", breath);
-    for (metric, seconds) in [
-        ("sleep_session", in_bed),
-        ("sleep_time_in_bed", in_bed),
-        ("sleep_total_duration", asleep),
-        ("sleep_deep_duration", deep),
-        ("sleep_light_duration", light),
-        ("sleep_rem_duration", rem),
-        ("sleep_awake_duration", awake),
+    let sums = Sums::of(sleep);
+    truth.made("hrv_rmssd_sleep_avg", f64::from(sums.hrv), "mean_5min");
+    truth.value("heart_rate_sleep_avg", sums.heart);
+    truth.value("respiratory_rate_sleep_avg", sums.breath);
+    for (metric, value) in [
+        ("heart_rate_sleep_min", sums.lowest),
+        ("sleep_session", sums.in_bed),
+        ("sleep_time_in_bed", sums.in_bed),
+        ("sleep_total_duration", sums.asleep),
+        ("sleep_deep_duration", sums.deep),
+        ("sleep_light_duration", sums.light),
+        ("sleep_rem_duration", sums.rem),
+        ("sleep_awake_duration", sums.awake),
         ("sleep_latency", 2 * PHASE_S),
-        ("sleep_efficiency", efficiency),
-        ("oura.restless_periods", restless),
+        ("sleep_efficiency", sums.efficiency),
+        ("oura.restless_periods", sums.restless),
     ] {
-        truth.value(metric, f64::from(seconds));
+        truth.value(metric, f64::from(value));
     }
     truth.series.push(series("hrv_rmssd", sleep.start, &sleep.hrv));
     truth.series.push(series("heart_rate", sleep.start, &sleep.heart));
     truth.intervals = stages(sleep);
+    telling.version(truth, &document(sleep, id, &sums))
+}
+
+fn document(sleep: &Sleep, id: &str, sums: &Sums) -> Value {
     let items = |values: &[Option<i32>]| {
         let items: Vec<Option<f64>> = values.iter().map(|value| value.map(f64::from)).collect();
         json!({
@@ -169,7 +203,7 @@ fn slept(telling: &Telling<'_>, sleep: &Sleep, id: &str, at: Micros) -> Version 
             "timestamp": local(sleep.start, sleep.start_offset_s),
         })
     };
-    let document = json!({
+    json!({
         "id": id,
         "day": sleep.day.to_string(),
         "bedtime_start": local(sleep.start, sleep.start_offset_s),
@@ -177,19 +211,19 @@ fn slept(telling: &Telling<'_>, sleep: &Sleep, id: &str, at: Micros) -> Version 
         "type": if sleep.nap { "sleep" } else { "long_sleep" },
         "period": u8::from(sleep.nap),
         "low_battery_alert": false,
-        "time_in_bed": in_bed,
-        "total_sleep_duration": asleep,
-        "deep_sleep_duration": deep,
-        "light_sleep_duration": light,
-        "rem_sleep_duration": rem,
-        "awake_time": awake,
+        "time_in_bed": sums.in_bed,
+        "total_sleep_duration": sums.asleep,
+        "deep_sleep_duration": sums.deep,
+        "light_sleep_duration": sums.light,
+        "rem_sleep_duration": sums.rem,
+        "awake_time": sums.awake,
         "latency": 2 * PHASE_S,
-        "efficiency": efficiency,
-        "average_heart_rate": average_heart,
-        "lowest_heart_rate": lowest,
-        "average_hrv": average_hrv,
-        "average_breath": breath,
-        "restless_periods": restless,
+        "efficiency": sums.efficiency,
+        "average_heart_rate": sums.heart,
+        "lowest_heart_rate": sums.lowest,
+        "average_hrv": sums.hrv,
+        "average_breath": sums.breath,
+        "restless_periods": sums.restless,
         "heart_rate": items(&sleep.heart),
         "hrv": items(&sleep.hrv),
         "sleep_phase_5_min": sleep.phases.iter().map(|phase| digit(*phase)).collect::<String>(),
@@ -203,8 +237,7 @@ fn slept(telling: &Telling<'_>, sleep: &Sleep, id: &str, at: Micros) -> Version 
         "sleep_algorithm_version": "v2",
         "sleep_analysis_reason": "foreground_sleep_analysis",
         "ring_id": "c2ltdWxhdGVk",
-    });
-    telling.version(truth, &document)
+    })
 }
 
 fn series(metric: &str, start: Micros, values: &[Option<i32>]) -> Series {
