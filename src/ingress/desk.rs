@@ -19,6 +19,8 @@ pub(super) struct Desk {
     pub(super) vendor: &'static dyn Vendor,
     signing: Vec<Key>,
     handshake: Option<SecretString>,
+    /// What may stand behind its name in a path, where it signs nothing.
+    secret_paths: Vec<SecretString>,
     /// How many of its requests are taken in a time.
     pub(super) gate: Gate,
     accepted: IntCounter,
@@ -31,6 +33,18 @@ impl Desk {
         Secrets {
             signing: &self.signing,
             handshake: self.handshake.as_ref().map(|token| token.expose_secret().as_bytes()),
+        }
+    }
+
+    /// Whether its path may end like this; compared in constant time, because the end of a path can
+    /// be all that its sender knows.
+    pub(super) fn takes(&self, secret: Option<&str>) -> bool {
+        match secret {
+            None => !self.vendor.secret_path(),
+            Some(given) => self.secret_paths.iter().any(|live| {
+                let live = live.expose_secret().as_bytes();
+                bool::from(subtle::ConstantTimeEq::ct_eq(live, given.as_bytes()))
+            }),
         }
     }
 
@@ -62,6 +76,7 @@ impl Desks {
                     .map(|key| Key::new(key.expose_secret().as_bytes()))
                     .collect(),
                 handshake: keys.handshake.clone(),
+                secret_paths: if vendor.secret_path() { keys.signing.clone() } else { Vec::new() },
                 gate: Gate::new(keys.rate_max, keys.rate_per_peer_max),
                 accepted: metrics.requests.at([vendor.name(), &accepted]).clone(),
                 seconds: metrics.request_seconds.at([vendor.name()]).clone(),

@@ -157,6 +157,14 @@ pub struct VendorKeys {
 /// make it shorter.
 pub const PSEUDONYM_KEY_BYTES_MIN: usize = 16;
 
+/// What a secret at the end of a path may be.
+const SECRET_PATH: &str = "24 to 128 letters, digits, - and _: it stands at the end of a path";
+
+fn is_path(secret: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (24..=128).contains(&secret.len()) && secret.bytes().all(plain)
+}
+
 impl Keys {
     /// What cannot work, each with its key; never a value.
     #[must_use]
@@ -173,6 +181,10 @@ impl Keys {
             let set = keys.signing.iter().all(|secret| !secret.expose_secret().is_empty());
             if !live.contains(&keys.signing.len()) || !set {
                 found.push(format!("vendors.{name}: one signing secret, or two in a change"));
+            }
+            let in_path = find(name).is_some_and(|vendor| vendor.secret_path());
+            if in_path && !keys.signing.iter().all(|secret| is_path(secret.expose_secret())) {
+                found.push(format!("vendors.{name}.signing_secret: {SECRET_PATH}"));
             }
         }
         found
@@ -235,9 +247,13 @@ mod tests {
                     "oura".to_owned(),
                     VendorKeys { signing: vec!["".into()], ..VendorKeys::default() },
                 ),
+                (
+                    "garmin".to_owned(),
+                    VendorKeys { signing: vec!["a-path/short".into()], ..VendorKeys::default() },
+                ),
             ]),
         };
-        assert_eq!(keys.problems().len(), 3, "{:?}", keys.problems());
+        assert_eq!(keys.problems().len(), 4, "{:?}", keys.problems());
         assert!(!format!("{keys:?}{:?}", keys.problems()).contains("short"));
     }
 }

@@ -17,14 +17,25 @@ const PARAMETERS_MAX: usize = 16;
 /// The vendor's desk of a path, if it is a path of ours.
 ///
 /// The path is compared as it came: a percent sign, a second slash or a trailing one is another
-/// path.
+/// path. A vendor that signs nothing has a secret behind its name; who does not know it finds
+/// nothing, and nobody else has anything there.
 pub(super) fn desk<'a>(path: &str, desks: &'a Desks) -> Result<&'a Desk, Refusal> {
-    let name = path
+    let nowhere = Refusal::NotFound(Kind::RequestRefused);
+    let rest = path
         .strip_prefix("/webhooks/")
         .or_else(|| path.strip_prefix("/webhook/"))
-        .filter(|name| !name.contains('/'))
-        .ok_or(Refusal::NotFound(Kind::RequestRefused))?;
-    desks.find(name).ok_or(Refusal::NotFound(Kind::UnknownVendor))
+        .ok_or(nowhere)?;
+    let (name, secret) = match rest.split_once('/') {
+        None => (rest, None),
+        Some((name, secret)) => (name, Some(secret)),
+    };
+    match desks.find(name) {
+        None if secret.is_some() => Err(nowhere),
+        None => Err(Refusal::NotFound(Kind::UnknownVendor)),
+        Some(desk) if desk.takes(secret) => Ok(desk),
+        Some(desk) if desk.vendor.secret_path() => Err(Refusal::NotFound(Kind::SignatureInvalid)),
+        Some(_) => Err(nowhere),
+    }
 }
 
 /// What a request to a vendor's path wants.
@@ -146,9 +157,12 @@ mod tests {
             handshake: Some("not-a-secret-token".into()),
             ..VendorKeys::default()
         };
+        let paths = ["not-a-secret-path-of-garmin", "not-a-secret-path-before"].map(Into::into);
+        let paths = paths.to_vec();
         Keys {
             pseudonym: "not-a-secret-pseudonym-key".into(),
             vendors: BTreeMap::from([
+                ("garmin".to_owned(), VendorKeys { signing: paths, ..both.clone() }),
                 ("oura".to_owned(), both.clone()),
                 ("whoop".to_owned(), both),
             ]),
@@ -188,6 +202,19 @@ mod tests {
         let none = Desks::new(&Keys { vendors: BTreeMap::new(), ..keys() }, &Metrics::new());
         let refused = desk("/webhooks/oura", &none).err();
         assert_eq!(refused, Some(Refusal::NotFound(Kind::UnknownVendor)));
+    }
+
+    #[test]
+    fn a_vendor_that_signs_nothing_has_a_secret_at_the_end_of_its_path() {
+        for path in ["not-a-secret-path-of-garmin", "not-a-secret-path-before"] {
+            assert_eq!(ask("POST", &format!("/webhooks/garmin/{path}"), &[]), DELIVERY, "{path}");
+        }
+        let refused = Err(Refusal::NotFound(Kind::SignatureInvalid));
+        for path in ["", "/", "/not-a-secret-path-of-garmi", "/not-a-secret-path-of-garmin/"] {
+            assert_eq!(ask("POST", &format!("/webhooks/garmin{path}"), &[]), refused, "{path}");
+        }
+        let nowhere = Err(Refusal::NotFound(Kind::RequestRefused));
+        assert_eq!(ask("POST", "/webhooks/whoop/not-a-secret-test-key", &[]), nowhere);
     }
 
     #[test]

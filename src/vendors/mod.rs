@@ -25,6 +25,7 @@ use crate::model::time::Micros;
 pub mod ask;
 pub mod wire;
 
+mod garmin;
 pub mod healthkit;
 mod oura;
 mod polar;
@@ -34,6 +35,7 @@ mod whoop;
 /// Every vendor. The order is the order of `--help`.
 #[rustfmt::skip]
 pub static ALL: &[&dyn Vendor] = &[
+    &garmin::VENDOR,
     &healthkit::VENDOR,
     &oura::VENDOR,
     &polar::VENDOR,
@@ -202,6 +204,12 @@ pub trait Vendor: Sync {
 
     /// Whether the door takes `Content-Encoding: gzip`; it is stored as sent and unpacked in normalise.
     fn takes_gzip(&self) -> bool {
+        false
+    }
+
+    /// Whether its path has a secret at its end, because it signs nothing: `/webhooks/garmin/<secret>`. The secrets
+    /// are the ones that would sign; the door compares them before it reads a body, and any other path is none.
+    fn secret_path(&self) -> bool {
         false
     }
 

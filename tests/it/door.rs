@@ -16,8 +16,8 @@ use biometric_bridge::model::state::Coordinates;
 use biometric_bridge::stream::Sender;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use biometric_bridge::telemetry::metrics::Metrics;
-use biometric_bridge::vendors;
 use biometric_bridge::vendors::wire::hmac::{sign_base64, sign_hex};
+use biometric_bridge::vendors::{self, Vendor};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -26,8 +26,12 @@ use tokio_util::sync::CancellationToken;
 use crate::leak::listen;
 
 pub(crate) const KEY: &str = "not-a-secret-test-key";
+/// The secret end of the paths of vendors that sign nothing.
+pub(crate) const PATH: &str = "not-a-secret-end-of-a-path";
 pub(crate) const TOKEN: &str = "not-a-secret-token";
 pub(crate) const PSEUDONYM_KEY: &str = "not-a-secret-pseudonym-key";
+pub(crate) const GARMIN: &[u8] =
+    br#"{"epochs":[{"userId":"user-a","startTimeInSeconds":1774738800,"steps":9}]}"#;
 pub(crate) const OURA: &[u8] =
     br#"{"event_type":"update","data_type":"sleep","object_id":"7d1c0a52","user_id":"u-4f2c81"}"#;
 pub(crate) const WHOOP: &[u8] =
@@ -151,8 +155,12 @@ pub(crate) async fn world_of(settings: Settings, rates: VendorKeys) -> World {
         handshake: Some(TOKEN.into()),
         ..rates
     };
+    let keys = |vendor: &&'static dyn Vendor| {
+        let signing = if vendor.secret_path() { vec![PATH.into()] } else { both.signing.clone() };
+        VendorKeys { signing, ..both.clone() }
+    };
     let vendors: BTreeMap<_, _> =
-        vendors::ALL.iter().map(|vendor| (vendor.name().to_owned(), both.clone())).collect();
+        vendors::ALL.iter().map(|vendor| (vendor.name().to_owned(), keys(vendor))).collect();
     let keys = Keys { pseudonym: PSEUDONYM_KEY.into(), vendors };
     assert_eq!((settings.problems(), keys.problems()), (vec![], vec![]));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::door::{
-    KEY, MIB, Mood, OURA, PSEUDONYM_KEY, TOKEN, WHOOP, answer, answer_of, head, oura,
+    GARMIN, KEY, MIB, Mood, OURA, PATH, PSEUDONYM_KEY, TOKEN, WHOOP, answer, answer_of, head, oura,
     oura_signature, post, settings, whoop, whoop_signed_at, world,
 };
 
@@ -98,6 +98,32 @@ async fn a_greeting_is_answered_and_does_nothing() {
     let signed = post("/webhooks/polar", &[("polar-webhook-signature", &signature)], sleep);
     assert_eq!(world.call(&signed).await.status, 200);
     assert_eq!(world.log.records().len(), 1);
+}
+
+#[tokio::test]
+async fn a_vendor_that_signs_nothing_is_known_by_its_path() {
+    let world = world(settings()).await;
+    let push = |path: &str, client: &str| {
+        post(&format!("/webhooks/garmin{path}"), &[("garmin-client-id", client)], GARMIN)
+    };
+    let path = format!("/{PATH}");
+    for (path, client, status) in [
+        (path.as_str(), TOKEN, 200),
+        (&path, "another-client", 401),
+        ("", TOKEN, 404),
+        ("/not-a-secret-end-of-another", TOKEN, 404),
+    ] {
+        assert_eq!(world.call(&push(path, client)).await.status, status, "{path} {client}");
+    }
+    let records = world.log.records();
+    let [record] = records.as_slice() else { panic!("{} records", records.len()) };
+    assert_eq!(record.value.as_deref(), Some(GARMIN), "byte for byte");
+    assert_eq!(record.headers.text(header::SIGNATURE_SCHEME), Some("garmin-path"));
+    let user = PseudonymKey::new(PSEUDONYM_KEY.as_bytes()).vendor_user("garmin", "user-a");
+    assert_eq!(record.key.as_deref(), Some(format!("garmin:{user}").as_bytes()));
+    let told = format!("{:?} {:?}", record.headers, record.key);
+    assert!(!told.contains(PATH), "the end of the path goes no further");
+    assert_eq!(world.errors("signature_invalid"), 3);
 }
 
 #[tokio::test]
@@ -195,7 +221,8 @@ async fn a_request_of_another_form_has_its_status() {
     let get = world.call(&head("GET /webhooks/whoop", &[])).await;
     assert!(get.has("allow: POST"), "{get:?}");
     for vendor in vendors::ALL {
-        let path = format!("/webhooks/{}", vendor.name());
+        let secret = if vendor.secret_path() { format!("/{PATH}") } else { String::new() };
+        let path = format!("/webhooks/{}{secret}", vendor.name());
         let gzip = world.call(&post(&path, &[("content-encoding", "gzip")], b"{}")).await;
         assert_eq!(gzip.status, if vendor.takes_gzip() { 401 } else { 415 }, "{path}");
     }
