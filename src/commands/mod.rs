@@ -192,6 +192,13 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
             let again = queue.retry(vendor, Some(connection), &tokens::MENDED).await?;
             say(out, &format!("the tokens are stored; {again} records are fetched again\n"))
         }
+        cli::Connections::Import { file } => {
+            let vault = PostgresVault::new(&config.postgres, roles::hydrator::keys(config)?)?;
+            let lines = connections::read_lines(file)?;
+            let speed = config.hydrator.speed;
+            connections::import(register, &vault, &lines, (now_us(), speed)).await?;
+            say(out, &format!("{} connections and their tokens are stored\n", lines.len()))
+        }
         cli::Connections::Retry { vendor, vendor_user } => {
             let whose = match vendor_user {
                 Some(name) => Some(connections::now(register, vendor, name, now_us()).await?),

@@ -95,7 +95,18 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         while !stop.is_cancelled() {
             let now = clock.elapsed();
             let (wanted, pause) = self.wanted(&breaker, &pace, under_way.len(), now);
-            let (claimed, pause) = match self.claim(desk, wanted).await {
+            let claim = self.claim(desk, wanted);
+            tokio::pin!(claim);
+            // What is under way goes on meanwhile: it may hold the very connections that the claim waits for.
+            let claimed = loop {
+                tokio::select! {
+                    claimed = &mut claim => break claimed,
+                    Some(ended) = under_way.next(), if !under_way.is_empty() => {
+                        self.take_in(desk, &ended, &mut breaker, &mut pace, clock.elapsed());
+                    }
+                }
+            };
+            let (claimed, pause) = match claimed {
                 // As many as were wanted: there may be more, and room for them.
                 Ok(claimed) if wanted > 0 && claimed.len() == wanted => (claimed, Duration::ZERO),
                 Ok(claimed) => (claimed, pause),
