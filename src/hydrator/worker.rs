@@ -96,17 +96,8 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             let now = clock.elapsed();
             let (wanted, pause) = self.wanted(&breaker, &pace, under_way.len(), now);
             let claim = self.claim(desk, wanted);
-            tokio::pin!(claim);
-            // What is under way goes on meanwhile: it may hold the very connections that the claim waits for.
-            let claimed = loop {
-                tokio::select! {
-                    claimed = &mut claim => break claimed,
-                    Some(ended) = under_way.next(), if !under_way.is_empty() => {
-                        self.take_in(desk, &ended, &mut breaker, &mut pace, clock.elapsed());
-                    }
-                }
-            };
-            let (claimed, pause) = match claimed {
+            let (answered, ended) = beside(claim, &mut under_way).await;
+            let (claimed, pause) = match answered {
                 // As many as were wanted: there may be more, and room for them.
                 Ok(claimed) if wanted > 0 && claimed.len() == wanted => (claimed, Duration::ZERO),
                 Ok(claimed) => (claimed, pause),
@@ -114,6 +105,10 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             };
             for row in claimed {
                 under_way.push(self.fetch(desk, row, breaker.begin()));
+            }
+            // Only now: what was claimed was claimed for the breaker as it was.
+            for ended in ended {
+                self.take_in(desk, &ended, &mut breaker, &mut pace, clock.elapsed());
             }
             tokio::select! {
                 Some(ended) = under_way.next(), if !under_way.is_empty() => {
@@ -457,6 +452,22 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         self.metrics.failures.at(["hydrate", kind.name()]).inc();
         self.metrics.errors.at([kind.name()]).inc();
         Ok((Fate::GivenUp { reason }, None))
+    }
+}
+
+/// Waits for this, and has what is under way go on meanwhile: one of those may hold the very connection to Postgres that
+/// this waits for. Gives what ended.
+async fn beside<T, F: Future<Output = Ended>>(
+    one: impl Future<Output = T>,
+    under_way: &mut FuturesUnordered<F>,
+) -> (T, Vec<Ended>) {
+    tokio::pin!(one);
+    let mut ended = Vec::new();
+    loop {
+        tokio::select! {
+            done = &mut one => return (done, ended),
+            Some(other) = under_way.next(), if !under_way.is_empty() => ended.push(other),
+        }
     }
 }
 
