@@ -28,7 +28,7 @@ pub mod wire;
 mod garmin;
 pub mod healthkit;
 mod oura;
-mod terra;
+pub mod terra;
 mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
