@@ -256,7 +256,7 @@ async fn normalise(
         PostgresRegister::new(config.postgres.clone(), "normalise"),
         Picker::new(&config.kafka)?,
         RealClock::new(),
-        Normalise::new(codec, unknown),
+        Normalise::new(codec, unknown).without(config.switched_off()),
         settings,
         metrics,
     );
