@@ -33,7 +33,9 @@ pub enum Command {
     Ingress,
     /// Normalise raw records and decide what counts, until told to stop.
     Pipeline,
-    /// Ingress and pipeline in one process, for one machine.
+    /// Fetch from vendors' APIs what their notifications only name, until told to stop.
+    Hydrator,
+    /// Ingress, pipeline and hydrator in one process, for one machine.
     All,
     /// The topics of the system: what should be, what is, and the difference.
     #[command(subcommand)]
@@ -47,6 +49,9 @@ pub enum Command {
     /// Which of our users a vendor's user is.
     #[command(subcommand)]
     Connections(Connections),
+    /// The tokens of vendors, as they are sealed in the database.
+    #[command(subcommand)]
+    Vault(Vault),
     /// The configuration: check it, show it, explain it.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -135,7 +140,7 @@ pub enum Connections {
         #[command(flatten)]
         output: Output,
     },
-    /// Print connections, the latest first.
+    /// Print connections, the latest first: how their tokens stand, and how many records wait or were given up.
     List {
         /// Only this user's.
         #[arg(long)]
@@ -143,6 +148,26 @@ pub enum Connections {
         /// How it prints.
         #[command(flatten)]
         output: Output,
+    },
+    /// Store a connection's tokens, sealed; the hydrator fetches with them and renews them.
+    Token {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user.
+        #[arg(long, value_name = "ID")]
+        vendor_user: String,
+        /// The vendor's answer as JSON (access_token, refresh_token, expires_in), or `-` for standard input.
+        file: PathBuf,
+    },
+    /// Fetch again what was given up.
+    Retry {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user; all of them where absent.
+        #[arg(long, value_name = "ID")]
+        vendor_user: Option<String>,
     },
     /// End a connection now; its records stay.
     Remove {
@@ -156,6 +181,13 @@ pub enum Connections {
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// `vault …`
+#[derive(Debug, Subcommand)]
+pub enum Vault {
+    /// Seal by `secrets.token_key` what `secrets.previous_token_key` sealed; exit 1 where neither opens something.
+    Rotate(Output),
 }
 
 /// `config …`
@@ -235,6 +267,62 @@ pub struct Try {
 pub enum Simulate {
     /// Send signed requests of Terra and HealthKit at a steady rate, and keep a ledger of every answer.
     Traffic(Traffic),
+    /// Play vendors for invented people: APIs, OAuth servers and webhooks, and a ledger of the truth.
+    Vendors(Vendors),
+}
+
+/// `simulate vendors`
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The API of a vendor is at http://ADDRESS/VENDOR/… with the vendor's own paths below, its token server \
+                  too: set vendors.VENDOR.api_base and renewal_url to them. Requests are signed with \
+                  vendors.VENDOR.signing_secret, which is also what must be named to renew tokens. \
+                  People need connections and first tokens: --connections writes them, `connections import` reads them. \
+                  Ends when all that was announced has been fetched; 1 where something was not."
+)]
+pub struct Vendors {
+    /// How many invented people.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub people: u32,
+    /// How many days of their lives.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(i32).range(1..=1_000))]
+    pub days: i32,
+    /// The last of these days; yesterday where absent, so that they end today.
+    #[arg(long, value_name = "DATE")]
+    pub last_day: Option<String>,
+    /// The same number gives the same people, records and announcements.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many times as fast as real time their world runs, its quotas and delays too.
+    #[arg(long, default_value_t = 1_440, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub speed: u32,
+    /// Which vendors they use, by comma.
+    #[arg(long, default_value = "whoop", value_name = "NAMES")]
+    pub vendors: String,
+    /// What goes wrong: name=percent by comma, `all` for a bit of everything, or `none`.
+    #[arg(long, default_value = "none", value_name = "FAULTS")]
+    pub faults: String,
+    /// Where the ingress listens.
+    #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub target: String,
+    /// Where the vendors listen.
+    #[arg(long, default_value = "127.0.0.1:9700", value_name = "ADDRESS")]
+    pub listen: std::net::SocketAddr,
+    /// Write the truth to this file, for `audit --truth`.
+    #[arg(long, value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+    /// Write the people's connections and first tokens to this file, readable by its owner alone.
+    #[arg(long, value_name = "FILE")]
+    pub connections: Option<PathBuf>,
+    /// Write the files and end: nothing is played.
+    #[arg(long)]
+    pub prepare: bool,
+    /// How long to wait at the end for somebody to fetch what is left, seconds without a call.
+    #[arg(long, default_value_t = 60)]
+    pub patience: u64,
+    /// How it prints.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// `simulate traffic`
@@ -296,6 +384,9 @@ pub struct Audit {
     /// The ledger of `simulate traffic`; without one only topics and Postgres are compared.
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
+    /// The ledger of `simulate vendors`: every true record must be published, value by value.
+    #[arg(long, value_name = "FILE")]
+    pub truth: Option<PathBuf>,
     /// How long to wait for the pipeline to be done, seconds.
     #[arg(long, default_value_t = 60)]
     pub wait: u64,

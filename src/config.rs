@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::hydrator::fetch::Base;
 use crate::ingress::{Keys, Rate, VendorKeys};
 use crate::vendors;
 
@@ -107,6 +108,12 @@ pub struct Secrets {
     /// The key of pseudonyms.
     #[serde(default)]
     pub pseudonym_key: Option<SecretString>,
+    /// What seals vendors' tokens.
+    #[serde(default)]
+    pub token_key: Option<SecretString>,
+    /// What sealed them before; it opens and does not seal.
+    #[serde(default)]
+    pub previous_token_key: Option<SecretString>,
 }
 
 /// `[vendors.<name>]`
@@ -130,6 +137,18 @@ pub struct Vendor {
     /// How many of one peer's.
     #[serde(default)]
     pub rate_per_peer_max: Option<Rate>,
+    /// Where its API is, instead of where its file says.
+    #[serde(default)]
+    pub api_base: Option<String>,
+    /// Where its tokens are renewed, instead of where its file says.
+    #[serde(default)]
+    pub renewal_url: Option<String>,
+    /// What it knows us by.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// Our secret with it.
+    #[serde(default)]
+    pub client_secret: Option<SecretString>,
 }
 
 /// The whole.
@@ -149,6 +168,8 @@ pub struct Config {
     pub redis: crate::redis::Settings,
     /// The pipeline.
     pub pipeline: Pipeline,
+    /// The hydrator.
+    pub hydrator: crate::hydrator::Settings,
     /// The admin listener.
     pub admin: crate::telemetry::health::Settings,
     /// What is measured and where it is sent.
@@ -539,6 +560,7 @@ fn typed(
     let (ingress, kafka) = (sections.read("ingress"), sections.read("kafka"));
     let (registry, postgres) = (sections.read("registry"), sections.read("postgres"));
     let (redis, pipeline) = (sections.read("redis"), sections.read("pipeline"));
+    let hydrator: Option<crate::hydrator::Settings> = sections.read("hydrator");
     let (admin, log) = (sections.read("admin"), sections.read("log"));
     let telemetry: Option<crate::telemetry::Settings> = sections.read("telemetry");
     let (secrets, vendors) = (sections.read("secrets"), sections.read("vendors"));
@@ -550,6 +572,7 @@ fn typed(
         postgres: postgres?,
         redis: redis?,
         pipeline: pipeline?,
+        hydrator: hydrator?,
         admin: admin?,
         telemetry: telemetry?,
         log: log?,
@@ -571,6 +594,18 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
     for (key, what) in config.registry.problems(production) {
         problems.push(Problem::new(format!("registry.{key}"), format!("must be {what}")));
     }
+    for (key, what) in config.hydrator.problems(production) {
+        problems.push(Problem::new(format!("hydrator.{key}"), format!("must be {what}")));
+    }
+    for (name, vendor) in &config.vendors {
+        let addresses = [("api_base", &vendor.api_base), ("renewal_url", &vendor.renewal_url)];
+        for (key, address) in addresses {
+            if address.as_deref().is_some_and(|address| Base::parse(address).is_none()) {
+                let key = format!("vendors.{name}.{key}");
+                problems.push(Problem::new(key, format!("must be {ADDRESS}")));
+            }
+        }
+    }
     for (key, what) in config.telemetry.problems() {
         problems.push(Problem::new(format!("telemetry.{key}"), format!("must be {what}")));
     }
@@ -582,6 +617,9 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
         problems.push(Problem::new(key, format!("must be {what}")));
     }
 }
+
+/// What the address of a vendor's API may be: a token goes there.
+const ADDRESS: &str = "https://host/path, no slash at the end; plain http only on this machine";
 
 /// Keys that this file answers for: whether they hold, and what they must be.
 fn rules(config: &Config) -> [(&'static str, bool, &'static str); 21] {

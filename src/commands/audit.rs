@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::simulate::Line;
 use crate::cli;
@@ -27,6 +28,8 @@ use crate::model::state::Coordinates;
 use crate::postgres::lookup::Snapshot;
 use crate::postgres::pool;
 use crate::sim::oracle::Oracle;
+use crate::sim::world::compare::compare;
+use crate::sim::world::truth;
 use crate::stream::clock::Stopwatch;
 
 /// What an audit finds, by kind; a finding is coordinates and ids, never content.
@@ -42,13 +45,28 @@ pub struct Report {
     pub reordered: Vec<String>,
     /// Without an end that is stored, or with one that the rules do not give.
     pub unexplained: Vec<String>,
+    /// True by the ledger of the truth, announced, and not published.
+    pub missing: Vec<String>,
+    /// Published, and not true by that ledger.
+    pub wrong: Vec<String>,
+    /// Not published for a reason that it gives: no finding.
+    pub explained: Vec<String>,
 }
 
 impl Report {
     fn is_clean(&self) -> bool {
-        [&self.lost, &self.doubled, &self.reordered, &self.unexplained]
-            .into_iter()
-            .all(Vec::is_empty)
+        self.findings().into_iter().all(|(_, found)| found.is_empty())
+    }
+
+    fn findings(&self) -> [(&'static str, &Vec<String>); 6] {
+        [
+            ("lost", &self.lost),
+            ("doubled", &self.doubled),
+            ("reordered", &self.reordered),
+            ("unexplained", &self.unexplained),
+            ("missing", &self.missing),
+            ("wrong", &self.wrong),
+        ]
     }
 
     fn count(&mut self, what: &'static str, count: usize) {
@@ -63,11 +81,13 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub async fn run(what: &cli::Audit, config: &Config, out: &mut impl Write) -> u8 {
     let begun = Stopwatch::start();
     let report = loop {
-        let report = match look(what.ledger.as_deref(), config).await {
+        // A look takes long itself: what it finds is of when it began.
+        let last = begun.elapsed().as_secs() >= what.wait;
+        let report = match look(what, config).await {
             Ok(report) => report,
             Err(error) => return super::done(Err(error)),
         };
-        if report.is_clean() || begun.elapsed().as_secs() >= what.wait {
+        if report.is_clean() || last {
             break report;
         }
         tokio::time::sleep(AGAIN).await;
@@ -87,13 +107,8 @@ pub async fn run(what: &cli::Audit, config: &Config, out: &mut impl Write) -> u8
 fn text(report: &Report, findings: usize) -> String {
     let mut lines: Vec<String> =
         report.counted.iter().map(|(what, count)| format!("{count:>10}  {what}")).collect();
-    let kinds = [
-        ("lost", &report.lost),
-        ("doubled", &report.doubled),
-        ("reordered", &report.reordered),
-        ("unexplained", &report.unexplained),
-    ];
-    for (kind, found) in kinds {
+    let explained = [("explained", &report.explained)];
+    for (kind, found) in report.findings().into_iter().chain(explained) {
         lines.push(format!("{:>10}  {kind}", found.len()));
         lines.extend(found.iter().take(findings).map(|finding| format!("            {finding}")));
         if found.len() > findings {
@@ -230,7 +245,7 @@ async fn read_rows(config: &Config) -> Result<Rows> {
     Ok(rows)
 }
 
-fn read_ledger(path: &Path) -> Result<Vec<Line>> {
+fn read_ledger<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let failed = || Error::new(Kind::ValidationError, "read the ledger", "");
     let text = std::fs::read_to_string(path).map_err(|_| failed())?;
     // The last line may be half written where its writer was killed.
@@ -238,18 +253,21 @@ fn read_ledger(path: &Path) -> Result<Vec<Line>> {
     whole.lines().map(|line| serde_json::from_str(line).map_err(|_| failed())).collect()
 }
 
-async fn look(ledger: Option<&Path>, config: &Config) -> Result<Report> {
+async fn look(what: &cli::Audit, config: &Config) -> Result<Report> {
     let codec = crate::roles::codec(config).await?;
     let reading = config.clone();
     let topics = tokio::task::spawn_blocking(move || read_topics(&reading, &codec));
-    let topics = topics.await.map_err(|_| Error::internal("read the topics"))??;
+    let mut topics = topics.await.map_err(|_| Error::internal("read the topics"))??;
     let rows = read_rows(config).await?;
     let mut report = Report::default();
-    if let Some(path) = ledger {
+    if let Some(path) = &what.ledger {
         hold_ledger(&read_ledger(path)?, &topics, &mut report);
     }
+    if let Some(path) = &what.truth {
+        hold_truth(&read_ledger(path)?, &topics, &mut report);
+    }
     hold_raw(&topics, &rows, &mut report);
-    hold_events(&topics, &rows, &mut report);
+    hold_events(&mut topics, &rows, &mut report);
     let unreadable = topics.unreadable.into_iter();
     report.unexplained.extend(unreadable.map(|at| format!("no schema of ours reads {at}")));
     Ok(report)
@@ -275,6 +293,18 @@ fn hold_ledger(ledger: &[Line], topics: &Topics, report: &mut Report) {
     for hash in refused.difference(&accepted).filter(|hash| raw.contains(*hash)) {
         report.unexplained.push(format!("refused and in raw-webhooks: sha256 {hash}"));
     }
+}
+
+/// Every true record is published as it is, value by value.
+fn hold_truth(truth: &[truth::Line], topics: &Topics, report: &mut Report) {
+    let events: Vec<&BiometricEvent> =
+        topics.events.iter().filter_map(|(_, event, _)| event.as_ref()).collect();
+    let found = compare(truth, &events);
+    report.counted.extend(found.counted);
+    report.missing = found.missing;
+    report.wrong = found.wrong;
+    report.doubled.extend(found.doubled);
+    report.explained = found.explained;
 }
 
 /// Every raw record came to something.
@@ -304,7 +334,7 @@ fn hold_raw(topics: &Topics, rows: &Rows, report: &mut Report) {
 }
 
 /// The oracle's own fold over the canonical records against what was told and what is stored.
-fn hold_events(topics: &Topics, rows: &Rows, report: &mut Report) {
+fn hold_events(topics: &mut Topics, rows: &Rows, report: &mut Report) {
     for (verdict, count) in &rows.verdicts {
         report.count(named(verdict), *count);
     }
@@ -312,11 +342,11 @@ fn hold_events(topics: &Topics, rows: &Rows, report: &mut Report) {
     report.count("events", topics.events.len());
     report.count("revisions in Postgres", rows.revisions.len());
     let mut oracle = Oracle::new();
-    for (partition, offset, record) in &topics.normalised {
-        oracle.input(*partition, *offset, record.clone());
+    for (partition, offset, record) in topics.normalised.drain(..) {
+        oracle.input(partition, offset, record);
     }
-    for (at, event, bytes) in &topics.events {
-        oracle.output(at.topic, at.partition, at.offset, event.clone(), bytes);
+    for (at, event, bytes) in topics.events.drain(..) {
+        oracle.output(at.topic, at.partition, at.offset, event, &bytes);
     }
     for record in &topics.letters {
         oracle.dead_letter(record);

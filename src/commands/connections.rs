@@ -1,13 +1,17 @@
-//! `connections add|list|remove`: which of our users a vendor's user is.
+//! `connections add|list|token|remove`: which of our users a vendor's user is.
 //!
 //! What an operator does here is what a vendor's own announcement does in normalise: it takes the same path
 //! (`model::connection`), and doing it twice is doing it once.
 
-use std::io::Write;
+use std::io::{Read as _, Write};
+use std::path::Path;
+use std::time::Duration;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
@@ -15,8 +19,10 @@ use crate::model::connection::{Change, Connection, Connections, FOR_EVER, Lookup
 use crate::model::id::{ConnectionId, User};
 use crate::model::state::Notes;
 use crate::model::time::Micros;
+use crate::postgres::queue::{PostgresQueue, Standing};
 use crate::postgres::register::PostgresRegister;
 use crate::stream::Register;
+use crate::stream::hydration::{Pair, Vault};
 
 /// What is to be connected.
 #[derive(Clone, Debug)]
@@ -68,18 +74,19 @@ pub async fn add(
     let after = Connections::new(register.connections(&key).await?);
     match after.at(vendor, &vendor_user, at_us) {
         Lookup::Connected(row) if row.id == id && row.user == *user => {
-            print(std::slice::from_ref(row), token(id), json, out)
+            print(std::slice::from_ref(row), token(id), None, json, out)
         }
         _ => Err(Error::internal("add a connection: another was made meanwhile; run it again")),
     }
 }
 
-/// Prints connections, the latest first; all of them or one user's.
+/// Prints connections, the latest first, each with how its tokens stand and what waits; all of them or one user's.
 ///
 /// # Errors
-/// As [`add`].
+/// As [`add`], and as the queue's calls.
 pub async fn list(
     register: &mut PostgresRegister,
+    queue: &PostgresQueue,
     user: Option<&User>,
     json: bool,
     out: &mut impl Write,
@@ -87,7 +94,8 @@ pub async fn list(
     let mut rows = register.all_connections().await?;
     rows.retain(|row| user.is_none_or(|user| row.user == *user));
     rows.sort_by_key(|row| std::cmp::Reverse(row.valid_from));
-    print(&rows, None, json, out)
+    let standings = queue.standings().await?;
+    print(&rows, None, Some(&standings), json, out)
 }
 
 /// Ends the connection that holds at this moment and prints it; gives back whether there was one. Its records
@@ -108,8 +116,74 @@ pub async fn remove(
     known.apply(vendor, &Change::End { vendor_user: vendor_user.to_owned() }, at_us);
     let ended: Vec<Connection> = known.changes().cloned().collect();
     write(register, &known).await?;
-    print(&ended, None, json, out)?;
+    print(&ended, None, None, json, out)?;
     Ok(!ended.is_empty())
+}
+
+/// A pair of tokens and how long the first lives, as a vendor's token endpoint answers (RFC 6749, §5.1).
+#[derive(Deserialize)]
+pub struct TokenAnswer {
+    access_token: SecretString,
+    #[serde(default)]
+    refresh_token: Option<SecretString>,
+    #[serde(default)]
+    expires_in: Option<u64>,
+}
+
+/// Reads such an answer from a file, or from standard input where it is `-`.
+///
+/// # Errors
+/// [`Kind::ValidationError`] where it cannot be read, or is not one; nothing of it is told.
+pub fn read_tokens(file: &Path) -> Result<TokenAnswer> {
+    let wrong = |doing| Error::new(Kind::ValidationError, doing, "");
+    let mut text = Vec::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().lock().read_to_end(&mut text).map(|_length| ())
+    } else {
+        std::fs::read(file).map(|bytes| text = bytes)
+    };
+    read.map_err(|_unread| wrong("read the file of tokens"))?;
+    serde_json::from_slice(&text).map_err(|_text| {
+        wrong("read tokens: a JSON object with access_token, as the vendor answered")
+    })
+}
+
+/// Stores the tokens of the connection that holds now, in place of what is there, and gives it.
+///
+/// # Errors
+/// [`Kind::UnknownUser`] where there is no such connection; as the vault's calls.
+pub async fn token(
+    register: &mut PostgresRegister,
+    vault: &impl Vault,
+    (vendor, vendor_user): (&str, &str),
+    tokens: &TokenAnswer,
+    at_us: Micros,
+) -> Result<ConnectionId> {
+    let connection = now(register, vendor, vendor_user, at_us).await?;
+    let pair = Pair { access: tokens.access_token.clone(), refresh: tokens.refresh_token.clone() };
+    let lives = tokens.expires_in.map(Duration::from_secs);
+    vault.store(vendor, connection, 0, &pair, lives).await.map(|_stored| connection)
+}
+
+/// The connection that holds at this moment.
+///
+/// # Errors
+/// [`Kind::UnknownUser`] where there is none; as [`add`].
+pub async fn now(
+    register: &mut PostgresRegister,
+    vendor: &str,
+    vendor_user: &str,
+    at_us: Micros,
+) -> Result<ConnectionId> {
+    let key = [(vendor.to_owned(), vendor_user.to_owned())];
+    let known = Connections::new(register.connections(&key).await?);
+    match known.at(vendor, vendor_user, at_us) {
+        Lookup::Connected(connection) => Ok(connection.id),
+        Lookup::Disconnected | Lookup::Unknown => {
+            let doing = "find a connection; `connections add` makes it";
+            Err(Error::new(Kind::UnknownUser, doing, ""))
+        }
+    }
 }
 
 async fn write(register: &mut PostgresRegister, known: &Connections) -> Result<()> {
@@ -120,16 +194,18 @@ async fn write(register: &mut PostgresRegister, known: &Connections) -> Result<(
 fn print(
     rows: &[Connection],
     token: Option<String>,
+    standings: Option<&[Standing]>,
     json: bool,
     out: &mut impl Write,
 ) -> Result<()> {
-    let text = if json { lines(rows, token.as_deref()) } else { table(rows, token.as_deref()) };
+    let write = if json { lines } else { table };
+    let text = write(rows, token.as_deref(), standings);
     out.write_all(text.as_bytes())
         .map_err(|_closed| Error::new(Kind::InternalError, "print connections", ""))
 }
 
 /// One JSON object a line; a beginning without bound and an end that has not come are null.
-fn lines(rows: &[Connection], token: Option<&str>) -> String {
+fn lines(rows: &[Connection], token: Option<&str>, standings: Option<&[Standing]>) -> String {
     let line = |row: &Connection| {
         let mut line = json!({
             "id": row.id,
@@ -142,28 +218,50 @@ fn lines(rows: &[Connection], token: Option<&str>) -> String {
         if let (Some(token), Some(object)) = (token, line.as_object_mut()) {
             object.insert("token".to_owned(), Value::from(token));
         }
+        if let (Some(standings), Some(object)) = (standings, line.as_object_mut()) {
+            let (tokens, waiting, given_up) = standing(row, standings);
+            object.insert("tokens".to_owned(), tokens.map_or(Value::Null, Value::from));
+            object.insert("waiting".to_owned(), waiting.into());
+            object.insert("given_up".to_owned(), given_up.into());
+        }
         format!("{line}\n")
     };
     rows.iter().map(line).collect()
 }
 
-fn table(rows: &[Connection], token: Option<&str>) -> String {
+/// How a connection stands: its tokens' state, records that wait, records that were given up.
+fn standing<'a>(row: &Connection, standings: &'a [Standing]) -> (Option<&'a str>, i64, i64) {
+    let found = standings.iter().find(|standing| standing.connection == row.id);
+    found.map_or((None, 0, 0), |one| (one.tokens.as_deref(), one.waiting, one.given_up))
+}
+
+fn table(rows: &[Connection], token: Option<&str>, standings: Option<&[Standing]>) -> String {
     if rows.is_empty() {
         return "no connections\n".to_owned();
     }
     let mut table = Table::new();
     table.load_style(NOTHING);
-    table.set_header(["vendor", "vendor user", "user", "from", "to", "connection"]);
+    let mut titles = vec!["vendor", "vendor user", "user", "from", "to", "connection"];
+    if standings.is_some() {
+        titles.extend(["tokens", "waiting", "given up"]);
+    }
+    table.set_header(titles);
     for row in rows {
         let from = if row.valid_from == FOR_EVER { "ever".into() } else { time(row.valid_from) };
-        table.add_row([
+        let mut cells = vec![
             row.vendor.clone(),
             row.vendor_user.clone(),
             row.user.to_string(),
             from,
             row.valid_to.map_or_else(|| "now".to_owned(), time),
             row.id.to_string(),
-        ]);
+        ];
+        if let Some(standings) = standings {
+            let (tokens, waiting, given_up) = standing(row, standings);
+            let tokens = tokens.unwrap_or("none").to_owned();
+            cells.extend([tokens, waiting.to_string(), given_up.to_string()]);
+        }
+        table.add_row(cells);
     }
     let token = token.map(|token| format!("token: {token}\n"));
     format!("{table}\n{}", token.unwrap_or_default())
@@ -191,13 +289,29 @@ mod tests {
 
     #[test]
     fn a_row_says_from_when_to_when() {
-        let text = table(&[row()], None);
+        let text = table(&[row()], None, None);
         assert!(text.contains("ever") && text.contains("1970-01-01T00:00:01Z"), "{text}");
-        let line: Value = serde_json::from_str(&lines(&[row()], Some("t"))).expect("JSON");
+        let line: Value = serde_json::from_str(&lines(&[row()], Some("t"), None)).expect("JSON");
         assert_eq!(line["valid_from"], Value::Null);
         assert_eq!(line["valid_to"], "1970-01-01T00:00:01Z");
         assert_eq!(line["token"], "t");
-        assert_eq!(table(&[], None), "no connections\n");
-        assert_eq!(lines(&[], None), "");
+        assert_eq!(table(&[], None, None), "no connections\n");
+        assert_eq!(lines(&[], None, None), "");
+    }
+
+    #[test]
+    fn a_row_says_what_waits() {
+        let standing = Standing {
+            connection: row().id,
+            tokens: Some("reauth_required".into()),
+            waiting: 41,
+            given_up: 7,
+        };
+        let text = table(&[row()], None, Some(std::slice::from_ref(&standing)));
+        assert!(text.contains("reauth_required") && text.contains("41"), "{text}");
+        let line = lines(&[row()], None, Some(&[standing]));
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!((&line["waiting"], &line["given_up"]), (&41.into(), &7.into()));
+        assert!(table(&[row()], None, Some(&[])).contains("none"), "no tokens, nothing waits");
     }
 }

@@ -10,6 +10,7 @@ pub mod import;
 pub mod metrics;
 pub mod migrate;
 pub mod normalise;
+pub mod play;
 pub mod schemas;
 pub mod screen;
 pub mod simulate;
@@ -27,8 +28,11 @@ use secrecy::ExposeSecret as _;
 use crate::cli::{self, Cli, Command};
 use crate::config::{self, Config, Problem};
 use crate::error::{Error, Kind, Result};
+use crate::hydrator::tokens;
 use crate::model::id::{ConnectionId, User};
+use crate::postgres::queue::PostgresQueue;
 use crate::postgres::register::PostgresRegister;
+use crate::postgres::vault::PostgresVault;
 use crate::roles;
 use crate::stream::clock::now_us;
 use crate::telemetry::log;
@@ -96,7 +100,8 @@ fn with_config(cli: &Cli, config: Config) -> u8 {
 /// What is logged: of a command that ends nothing below a warning, unless somebody asked for a level. Its result is
 /// for a person, and the progress of the engine in it is not.
 fn logged(command: &Command, config: &Config) -> log::Settings {
-    let is_role = matches!(command, Command::Ingress | Command::Pipeline | Command::All);
+    let is_role =
+        matches!(command, Command::Ingress | Command::Pipeline | Command::Hydrator | Command::All);
     if is_role || config.log_level_is_set {
         return config.log.clone();
     }
@@ -108,12 +113,15 @@ async fn perform(command: &Command, config: &Config) -> u8 {
     match command {
         Command::Ingress => role(|stop| roles::ingress::run(config, stop)).await,
         Command::Pipeline => role(|stop| roles::pipeline::run(config, stop)).await,
+        Command::Hydrator => role(|stop| roles::hydrator::run(config, stop)).await,
         Command::All => role(|stop| roles::all::run(config, stop)).await,
         Command::Topics(what) => topics::run(what, config, out).await,
         Command::Schemas(what) => schemas::run(what, config, out).await,
         Command::Migrate(what) => migrate(what, config, out).await,
         Command::Connections(what) => done(connections(what, config, out).await),
+        Command::Vault(cli::Vault::Rotate(output)) => done(rotate(*output, config, out).await),
         Command::Simulate(cli::Simulate::Traffic(what)) => watch::traffic(what, config, out).await,
+        Command::Simulate(cli::Simulate::Vendors(what)) => play::run(what, config, out).await,
         Command::Audit(what) => audit::run(what, config, out).await,
         Command::Digest(output) => audit::digest(*output, config, out).await,
         Command::Try(what) => trial::run(what, config, out).await,
@@ -171,7 +179,27 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
         }
         cli::Connections::List { user: name, output } => {
             let only = name.as_deref().map(user).transpose()?;
-            connections::list(register, only.as_ref(), output.json, out).await
+            let queue = PostgresQueue::new(&config.postgres)?;
+            connections::list(register, &queue, only.as_ref(), output.json, out).await
+        }
+        cli::Connections::Token { vendor, vendor_user, file } => {
+            let vault = PostgresVault::new(&config.postgres, roles::hydrator::keys(config)?)?;
+            let pair = connections::read_tokens(file)?;
+            let connection =
+                connections::token(register, &vault, (vendor, vendor_user), &pair, now_us())
+                    .await?;
+            let queue = PostgresQueue::new(&config.postgres)?;
+            let again = queue.retry(vendor, Some(connection), &tokens::MENDED).await?;
+            say(out, &format!("the tokens are stored; {again} records are fetched again\n"))
+        }
+        cli::Connections::Retry { vendor, vendor_user } => {
+            let whose = match vendor_user {
+                Some(name) => Some(connections::now(register, vendor, name, now_us()).await?),
+                None => None,
+            };
+            let queue = PostgresQueue::new(&config.postgres)?;
+            let again = queue.retry(vendor, whose, &[]).await?;
+            say(out, &format!("{again} records are fetched again\n"))
         }
         cli::Connections::Remove { vendor, vendor_user, output } => {
             let (at, json) = (now_us(), output.json);
@@ -179,6 +207,24 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
             if ended { Ok(()) } else { Err(Error::new(Kind::UnknownUser, "end a connection", "")) }
         }
     }
+}
+
+/// Seals by the current key what the one before sealed.
+async fn rotate(output: cli::Output, config: &Config, out: &mut impl Write) -> Result<()> {
+    let vault = PostgresVault::new(&config.postgres, roles::hydrator::keys(config)?)?;
+    let resealed = vault.reseal().await?;
+    let (sealed, unreadable) = (resealed.done, resealed.unreadable);
+    let line = if output.json {
+        format!("{}\n", serde_json::json!({"sealed": sealed, "unreadable": unreadable}))
+    } else {
+        format!("{sealed} pairs of tokens are sealed anew, {unreadable} cannot be opened\n")
+    };
+    say(out, &line)?;
+    if unreadable == 0 {
+        return Ok(());
+    }
+    let doing = "open all tokens: set secrets.previous_token_key to what sealed them";
+    Err(Error::new(Kind::AuthenticationError, doing, ""))
 }
 
 async fn role<F: Future<Output = Result<()>>>(

@@ -155,7 +155,7 @@ pub struct VendorKeys {
 
 /// The fewest bytes of a secret, as Standard Webhooks asks for; a vendor that makes the secret may
 /// make it shorter.
-const PSEUDONYM_KEY_BYTES_MIN: usize = 16;
+pub const PSEUDONYM_KEY_BYTES_MIN: usize = 16;
 
 /// What a secret at the end of a path may be.
 const SECRET_PATH: &str = "24 to 128 letters, digits, - and _: it stands at the end of a path";

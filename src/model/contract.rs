@@ -159,11 +159,11 @@ pub mod header {
     pub const ERROR_TYPE: &str = "error_type";
     /// Dead letters: our words, a JSON path, a position.
     pub const ERROR_MESSAGE: &str = "error_message";
-    /// Dead letters of normalise: when, µs since the epoch.
+    /// Dead letters of normalise and of the hydrator: when, µs since the epoch.
     pub const FAILED_AT: &str = "failed_at";
     /// Dead letters: how often it was tried.
     pub const RETRY_COUNT: &str = "retry_count";
-    /// Dead letters: `normalise` or `decide`.
+    /// Dead letters: `normalise`, `decide` or `hydrate`.
     pub const STAGE: &str = "stage";
     /// Dead letters: the first 100 indexes of bad items, comma separated.
     pub const INDEXES: &str = "indexes";

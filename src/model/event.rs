@@ -138,6 +138,8 @@ pub mod flag {
     /// start and no end; readings stand at the local time as if it were UTC, up to 14 h off, so
     /// that their order and lengths live.
     pub const FLOATING_TIME: &str = "floating_time";
+    /// Samples are left out whose times are the clock's, in a night in which the clocks changed.
+    pub const DST_GAP: &str = "dst_gap";
     /// Its sample id is derived, because the source gives none (UUIDv5 of connection, metric, start and source): a
     /// later receipt of the same id replaces it in its bucket, where a sample with an id of its own never changes.
     pub const DERIVED_ID: &str = "derived_id";

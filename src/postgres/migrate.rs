@@ -42,6 +42,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(2, "normalise", "0002_normalise"),
     migration!(3, "samples", "0003_samples"),
     migration!(4, "outbox", "0004_outbox"),
+    migration!(5, "hydrator", "0005_hydrator"),
 ];
 
 impl Migration {

@@ -2,6 +2,8 @@
 //!
 //! - [`store`] is the truth of decide: the fence, one snapshot, one transaction with its outbox.
 //! - [`register`] is normalise's notebook: connections, fetches that are wanted, held items, verdicts.
+//! - [`queue`] is the hydrator's: which records are to be fetched, and how many calls vendors allow.
+//! - [`vault`] holds tokens, sealed.
 //! - [`lookup`] reads for people: every row for `audit`, and a digest of the current content.
 //! - [`migrate`] makes the tables, forwards and back.
 //! - [`pool`] makes connections, and nobody else does: time-outs, TLS and what an error may say are set there.
@@ -9,7 +11,8 @@
 //! # Why a connection of its own for each worker
 //! A batch that waits for a pool is a hidden stall, and two rules of the protocol are about *the* connection: a
 //! new one after a broken one makes every task recover, and the slot's name is held by a lock of its session. So
-//! a worker owns one and prepares its statements on it. The pool is for lookups and commands.
+//! a worker owns one and prepares its statements on it. The pool is for lookups and commands, and for the hydrator, each of
+//! whose statements stands for itself.
 //!
 //! # Cancellation
 //! Every call takes the connection out of its place and puts it back when the server has answered the last
@@ -21,9 +24,11 @@ mod link;
 pub mod lookup;
 pub mod migrate;
 pub mod pool;
+pub mod queue;
 pub mod register;
 mod rows;
 mod samples;
 pub mod store;
+pub mod vault;
 
 pub use pool::Settings;

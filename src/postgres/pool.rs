@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
@@ -20,7 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{Error, Kind, Result};
@@ -219,6 +222,33 @@ pub fn pool(settings: &Settings) -> Result<Pool> {
         .recycle_timeout(Some(Duration::from_millis(settings.connect_timeout_ms)))
         .build()
         .map_err(|_no_runtime| wrong("build the pool"))
+}
+
+/// One statement on a connection of the pool. What does not answer in time loses its connection: nobody else meets
+/// its late answer.
+pub(super) async fn ask(
+    pool: &Pool,
+    limit: Duration,
+    doing: &'static str,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>> {
+    let client = pool.get().await.map_err(|error| match error {
+        PoolError::Backend(error) => failed(doing, &error),
+        PoolError::Timeout(_) => Error::new(Kind::DatabaseError, doing, "timeout"),
+        _ => Error::new(Kind::DatabaseError, doing, "pool"),
+    })?;
+    let asked = async {
+        let statement = client.prepare_cached(sql).await?;
+        client.query(&statement, parameters).await
+    };
+    match tokio::time::timeout(limit, asked).await {
+        Ok(answered) => answered.map_err(|error| failed(doing, &error)),
+        Err(_elapsed) => {
+            drop(Object::take(client));
+            Err(Error::new(Kind::DatabaseError, doing, "timeout"))
+        }
+    }
 }
 
 /// A driver's error as ours: what we were doing and the SQLSTATE, never the text, which quotes keys and values.

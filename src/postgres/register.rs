@@ -83,7 +83,7 @@ const NOTE: &str = r#"
         SET source_topic = excluded.source_topic, source_partition = excluded.source_partition,
             source_offset = excluded.source_offset, source_index = excluded.source_index,
             asked_at = excluded.asked_at, state = excluded.state,
-            not_before = 0, attempts = 0, priority = 0, origin = 'live'
+            not_before = 0, attempts = 0, failures = 0, reason = NULL, priority = 0, origin = 'live'
         WHERE (excluded.asked_at, excluded.source_topic, excluded.source_partition,
                excluded.source_offset, excluded.source_index)
             > (h.asked_at, h.source_topic, h.source_partition, h.source_offset, h.source_index)

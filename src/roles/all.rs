@@ -1,22 +1,24 @@
-//! Ingress and pipeline in one process, for one machine.
+//! Ingress, pipeline and hydrator in one process, for one machine. The hydrator only where there is a key for tokens.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ingress, patiently, pipeline, serve_admin, telemetry};
+use super::{hydrator, ingress, patiently, pipeline, serve_admin, telemetry};
 use crate::config::{Config, Profile};
 use crate::error::Result;
 use crate::kafka::admin;
 use crate::kafka::producer::Sending;
 
-/// Runs both until `stop`; the door closes first, then the workers finish.
+/// Runs all until `stop`; the door closes first and fetches end, then the workers finish.
 ///
 /// # Errors
-/// What is missing, with what to run; or that a worker ended by itself.
+/// What is missing, with what to run; or that a worker or a vendor's loop ended by itself.
 pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     let keys = ingress::keys(config)?;
+    let token_key = config.secrets.token_key.as_ref();
+    let token_keys = token_key.map(|_key| hydrator::keys(config)).transpose()?;
     let (metrics, exporter) = telemetry(config, "all")?;
     let production = config.profile == Profile::Production;
     let sender = Sending::start(&config.kafka, "ingress")?;
@@ -26,6 +28,11 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
     serve_admin(config, readiness, &metrics, ended.clone()).await?;
     let check = || admin::check(&config.kafka, &ingress::TOPICS, production);
     patiently(|| stop.is_cancelled(), check).await?;
+    if token_keys.is_some() {
+        hydrator::check(config, &stop).await?;
+    } else {
+        tracing::info!("no secrets.token_key: what notifications name is not fetched");
+    }
     let workers = pipeline::start(config, &metrics, &stop).await?;
     started.store(true, Ordering::Release);
     let (closed, broken) = (CancellationToken::new(), stop.child_token());
@@ -34,13 +41,19 @@ pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
         closed.cancel();
         opened
     };
+    let fetches = async {
+        let Some(keys) = token_keys else { return Ok(()) };
+        let fetched = hydrator::open(config, keys, sender.clone(), &metrics, broken.clone()).await;
+        broken.cancel();
+        fetched
+    };
     let work = async {
         let done = workers.until(closed.clone()).await;
         broken.cancel();
         done
     };
-    let (opened, worked) = tokio::join!(door, work);
+    let (opened, fetched, worked) = tokio::join!(door, fetches, work);
     exporter.stop().await;
     ended.cancel();
-    opened.and(worked)
+    opened.and(fetched).and(worked)
 }

@@ -4,9 +4,9 @@
 //! adapters are made on it.
 //!
 //! Normalise reads three raw topics, and a member of a group reads one: so fetched bodies, and what Terra writes,
-//! have a worker and a group of their own each. In one group, members that read different topics would be in each other's assignments, and each worker
-//! that comes or goes would stop the other topic's, too. What a vendor's quota lets through is little, so one worker a
-//! process is enough of it.
+//! have a worker and a group of their own each. In one group, members that read different topics would be in each
+//! other's assignments, and each worker that comes or goes would stop the other topic's, too. What a vendor's quota
+//! lets through is little, so one worker a process is enough of it.
 
 use std::future::Future;
 use std::sync::Arc;

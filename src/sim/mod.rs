@@ -25,6 +25,7 @@ pub mod store;
 pub mod traffic;
 pub mod txn;
 pub mod view;
+pub mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;

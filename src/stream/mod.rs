@@ -9,6 +9,7 @@
 pub mod batch;
 pub mod clock;
 pub mod commit;
+pub mod hydration;
 pub mod planted;
 pub mod recover;
 pub mod relay;

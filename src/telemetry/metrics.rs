@@ -21,8 +21,8 @@ use prometheus::{Encoder, Histogram, IntCounter, IntGauge, Registry, TextEncoder
 
 use crate::telemetry::family::{Family, Made, Maker, Peaks, Seldom, Values};
 use crate::telemetry::table::{
-    BROKEN, CAUSE, DEPENDENCY, ERROR_TYPE, FATE, METRIC, PART, Row, SEVERITY, SIGNAL, STAGE, STATE,
-    STATUS, STEP, TOPIC, TYPE, VENDOR, VERDICT,
+    ASKED, BROKEN, CAUSE, DEPENDENCY, DUE, ERROR_TYPE, FATE, METRIC, OUTCOME, PART, RENEWED, Row,
+    SEVERITY, SIGNAL, STAGE, STATE, STATUS, STEP, TOPIC, TYPE, VENDOR, VERDICT,
 };
 use crate::telemetry::trace::Tracer;
 
@@ -33,6 +33,8 @@ const LATENCIES: &[f64] = &[
     0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048,
     4.096, 8.192, 16.384,
 ];
+/// Upper bounds of calls of a vendor's API, seconds, up to their deadline.
+const CALLS: &[f64] = &[0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
 /// Upper bounds of ages at receipt, seconds: a minute to a year.
 const AGES: &[f64] = &[
     60.0,
@@ -103,7 +105,7 @@ table! {
     requests: Family<IntCounter, 2> = "webhook_events_total" [VENDOR STATUS] "requests" NONE true
         "Webhook requests answered, by vendor and status; unknown is no vendor of ours"
     failures: Family<IntCounter, 2> = "webhook_events_failed_total" [STAGE ERROR_TYPE] "events" NONE true
-        "Webhook events that failed: requests refused at the door, records dead-lettered by normalise or decide"
+        "Webhook events that failed: requests refused at the door, records dead-lettered by normalise, decide or the hydrator"
     request_seconds: Family<Histogram, 1> = "webhook_process_duration_seconds" [VENDOR] "seconds" LATENCIES true
         "From the first byte of a request to its answer"
     permits_in_use: IntGauge = "active_webhook_tasks" [] "requests" NONE true
@@ -158,6 +160,15 @@ table! {
         "Recoveries of a partition by cause"
     producers: IntCounter = "bridge_producer_rebuilds_total" [] "producers" NONE false
         "Transactional producers that were dropped for a new one"
+    // ── the hydrator ───────────────────────────────────────────────────────────────────────────
+    fetches: Family<IntCounter, 2> = "bridge_fetches_total" [ASKED OUTCOME] "calls" NONE false
+        "Calls of vendors' APIs by how they ended"
+    fetch_seconds: Family<Histogram, 1> = "bridge_fetch_seconds" [ASKED] "seconds" CALLS false
+        "From a call to the end of its answer"
+    renewals: Family<IntCounter, 2> = "bridge_renewals_total" [ASKED RENEWED] "exchanges" NONE false
+        "Refresh tokens that were exchanged, or not: a refused one waits for the person's consent"
+    hydrations: Family<IntGauge, 2> = "bridge_hydrations" [ASKED DUE] "records" NONE false
+        "Records that wait for their fetch: those whose time has come, and those whose time has not"
     // ── what is needed ─────────────────────────────────────────────────────────────────────────
     up: Seldom = "bridge_dependency_up" [DEPENDENCY] "1 or 0" NONE false
         "1 while a dependency answers, 0 while it does not; absent until it was asked"

@@ -47,6 +47,10 @@ enum Closed {
     Are(&'static [&'static str]),
     /// The vendors of the process, then who is none.
     Vendors,
+    /// The vendors of the process, and `unknown`.
+    Asked,
+    /// The cache, then the vendors of the process.
+    Broken,
     /// Every kind of error.
     Kinds,
     /// The metrics of the vocabulary whose values are counted.
@@ -61,6 +65,8 @@ impl Label {
         match self.values {
             Closed::Are(values) => values.to_vec(),
             Closed::Vendors => [vendors, &[PROBE_VENDOR, "unknown"]].concat(),
+            Closed::Asked => [vendors, &["unknown"]].concat(),
+            Closed::Broken => [&["redis"], vendors].concat(),
             Closed::Kinds => Kind::ALL.iter().map(|kind| kind.name()).collect(),
             Closed::Counted => metric::COUNTED.to_vec(),
         }
@@ -73,6 +79,8 @@ const fn label(name: &'static str, values: &'static [&'static str]) -> Label {
 
 /// Our vendors' names, `probe` (the ingress' own records) and `unknown`.
 pub const VENDOR: Label = Label { name: "vendor", values: Closed::Vendors };
+/// Our vendors' names: the ones whose APIs are asked.
+pub const ASKED: Label = Label { name: "vendor", values: Closed::Asked };
 /// A kind of error.
 pub const ERROR_TYPE: Label = Label { name: "error_type", values: Closed::Kinds };
 /// A metric of the vocabulary.
@@ -86,7 +94,7 @@ pub const STATUS: Label = label(
     ],
 );
 /// A step of the way.
-pub const STAGE: Label = label("stage", &["ingress", "normalise", "decide"]);
+pub const STAGE: Label = label("stage", &["ingress", "normalise", "decide", "hydrate"]);
 /// A step of the pipeline.
 pub const STEP: Label = label("stage", &["normalise", "decide"]);
 /// How a record ended.
@@ -143,8 +151,32 @@ pub const SEVERITY: Label = label("severity", &["CRITICAL", "HIGH", "MEDIUM", "L
 /// What this process needs.
 pub const DEPENDENCY: Label =
     label("dependency", &["kafka", "postgres", "redis", "workers", "certificate"]);
-/// What is behind a circuit breaker.
-pub const BROKEN: Label = label("dependency", &["redis"]);
+/// What is behind a circuit breaker: the cache, and each vendor's API.
+pub const BROKEN: Label = Label { name: "dependency", values: Closed::Broken };
+/// How a call of a vendor's API ended.
+pub const OUTCOME: Label = label(
+    "outcome",
+    &[
+        "document",
+        "not_yet",
+        "unauthorised",
+        "forbidden",
+        "limited",
+        "unavailable",
+        "refused",
+        "redirected",
+        "not_json",
+        "too_large",
+        "unreachable",
+        "silent",
+        "too_slow",
+        "broken_off",
+    ],
+);
+/// How the exchange of a refresh token ended.
+pub const RENEWED: Label = label("outcome", &["renewed", "refused", "failed"]);
+/// Whether the time of a record that waits for its fetch has come.
+pub const DUE: Label = label("due", &["now", "later"]);
 /// What goes to a collector.
 pub const SIGNAL: Label = label("signal", &["spans", "metrics"]);
 /// What became of it: taken, refused or not answered, or dropped because too much waited.

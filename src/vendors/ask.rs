@@ -79,6 +79,16 @@ pub struct Told {
     pub reset_s: u32,
 }
 
+/// How a refresh token is exchanged for another pair: a POST of a form (RFC 6749, §6) with the client's id and secret
+/// in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// Where; configuration may name another.
+    pub url: &'static str,
+    /// The scope that must be asked for again, where the vendor wants one.
+    pub scope: Option<&'static str>,
+}
+
 /// A vendor's API.
 pub trait Api: Sync {
     /// Scheme and host, and the path that all calls share; configuration may name another.
@@ -112,6 +122,11 @@ pub trait Api: Sync {
 
     /// How many seconds after the `attempt`-th [`Answer::NotYet`] in a row (from 1) it is asked again; none gives up.
     fn again_s(&self, attempt: u32) -> Option<u32>;
+
+    /// How its tokens are renewed; none where they cannot be.
+    fn renewal(&self) -> Option<Renewal> {
+        None
+    }
 
     /// The documented limits.
     fn quotas(&self) -> &'static [Quota];

@@ -28,12 +28,20 @@ pub mod wire;
 mod garmin;
 pub mod healthkit;
 mod oura;
+mod polar;
 pub mod terra;
 mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
-pub static ALL: &[&dyn Vendor] =
-    &[&garmin::VENDOR, &healthkit::VENDOR, &oura::VENDOR, &terra::VENDOR, &whoop::VENDOR];
+#[rustfmt::skip]
+pub static ALL: &[&dyn Vendor] = &[
+    &garmin::VENDOR,
+    &healthkit::VENDOR,
+    &oura::VENDOR,
+    &polar::VENDOR,
+    &terra::VENDOR,
+    &whoop::VENDOR,
+];
 
 /// The vendor of this name.
 #[must_use]
@@ -248,6 +256,12 @@ pub trait Vendor: Sync {
         _secrets: &Secrets<'_>,
     ) -> Option<Result<String, Kind>> {
         None
+    }
+
+    /// Whether a POST is a greeting: one that the vendor sends before it has told us the secret to verify it with
+    /// (Polar's `PING`). Whoever sent it, it is answered with success and nothing is written.
+    fn greets(&self, _request: &Request<'_>) -> bool {
+        false
     }
 
     /// The vendor's user for the record's key, read by the same bounded reader that `parse` uses.

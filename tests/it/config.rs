@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use biometric_bridge::config::{self, Config, Problem};
-use biometric_bridge::{ingress, kafka, postgres, redis, telemetry};
+use biometric_bridge::{hydrator, ingress, kafka, postgres, redis, telemetry};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
@@ -118,6 +118,7 @@ fn every_key_has_a_field_and_every_field_a_key() {
         ("postgres", fields::<postgres::Settings>()),
         ("redis", fields::<redis::Settings>()),
         ("pipeline", fields::<config::Pipeline>()),
+        ("hydrator", fields::<hydrator::Settings>()),
         ("admin", fields::<telemetry::health::Settings>()),
         ("telemetry", fields::<telemetry::Settings>()),
         ("log", fields::<telemetry::log::Settings>()),
@@ -151,6 +152,7 @@ fn every_text_can_be_set() {
             "pipeline.slot" | "kafka.topic_prefix" => "one",
             "ingress.cors.origins" => "https://app.example.com",
             "vendors.terra.rate_max" | "vendors.terra.rate_per_peer_max" => "100/minute",
+            "vendors.terra.api_base" | "vendors.terra.renewal_url" => "https://api.example.com/v2",
             // A pair, and held against each other: `tls.rs` sets both.
             "ingress.tls.certificate_file" | "ingress.tls.key_file" => continue,
             "telemetry.otlp_endpoint" => "http://127.0.0.1:4318",
@@ -379,7 +381,7 @@ fn no_secret_stands_in_a_toml_file() {
         .map(|(key, _)| key)
         .filter(|key| is_secret(key))
         .collect();
-    assert_eq!(secrets.len(), 6, "{secrets:?}");
+    assert_eq!(secrets.len(), 9, "{secrets:?}");
     for key in secrets {
         let found = problems(&line(&key, &format!("\"{CANARY}\"")), &[]);
         assert_eq!(keys_of(&found), [key.as_str()]);

@@ -4,6 +4,7 @@
 
 #![expect(clippy::expect_used, reason = "what a test cannot go on without ends it")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,9 +13,11 @@ use biometric_bridge::model::contract::{Topic, header};
 use biometric_bridge::model::event::{BiometricEvent, Op};
 use biometric_bridge::model::id::{ConnectionId, Source, User};
 use biometric_bridge::model::record::Headers;
+use biometric_bridge::model::state::{Hydration, RawVerdict, Verdict};
 use biometric_bridge::model::time::{Day, Moment};
 use biometric_bridge::pipeline::normalise::Unknown;
 use biometric_bridge::sim::driver::{Dialect, Driver, Setting, settings};
+use biometric_bridge::sim::faults::{Call, Grant, Seam};
 use biometric_bridge::sim::real::Real;
 use biometric_bridge::stream::relay;
 use bytes::Bytes;
@@ -89,6 +92,19 @@ impl Story {
         kind: &'static str,
         at: &str,
     ) -> Source {
+        let source = self.archive(connection, body, kind, at);
+        self.run();
+        source
+    }
+
+    /// As it stands in the topic, not read yet.
+    fn archive(
+        &mut self,
+        connection: &Connection,
+        body: Bytes,
+        kind: &'static str,
+        at: &str,
+    ) -> Source {
         let at_us = Moment::parse(at).expect("a time").at_us;
         let headers = Headers::new()
             .with(header::VENDOR, connection.vendor.clone())
@@ -99,7 +115,6 @@ impl Story {
             .with(header::ORIGIN, "live")
             .with(header::HTTP_STATUS, "200");
         self.driver.write(Topic::RawDocuments, 0, None, headers, body);
-        self.run();
         self.fetched += 1;
         let offset = self.fetched - 1;
         Source { topic: Topic::RawDocuments, partition: 0, offset, index: 0 }
@@ -167,6 +182,48 @@ fn a_pending_score_is_no_value_and_the_score_its_second_revision() {
     });
 }
 
+/// A cycle is never notified: the next recovery brings what became of it, as its second revision.
+#[test]
+fn the_next_recovery_closes_the_cycle() {
+    let today = fixture("whoop", "document_recovery_with_its_cycles");
+    let mut yesterday: serde_json::Value = serde_json::from_slice(&today).expect("JSON");
+    let sleep = yesterday[3]["records"][2].clone();
+    yesterday[1]["sleep_id"] = sleep["id"].clone();
+    yesterday[1]["cycle_id"] = sleep["cycle_id"].clone();
+    yesterday[1]["updated_at"] = sleep["updated_at"].clone();
+    let mut cycle = yesterday[2]["records"][1].clone();
+    cycle.as_object_mut().expect("an object").remove("end");
+    cycle["score"]["strain"] = 0.4.into();
+    cycle["updated_at"] = sleep["updated_at"].clone();
+    yesterday[2]["records"] = serde_json::Value::Array(vec![cycle]);
+    yesterday[0] = sleep;
+    each(|story| {
+        let (whoop, body) = (of("whoop", WHOOPS), Bytes::from(yesterday.to_string()));
+        story.fetch_for(&whoop, body, "recovery", "2026-03-28T05:50:00Z");
+        for minute in [50, 52] {
+            let at = format!("2026-03-29T06:{minute}:00Z");
+            story.fetch_for(&whoop, today.clone(), "recovery", &at);
+        }
+        let told: Vec<_> = story
+            .told("cycle")
+            .into_iter()
+            .filter(|event| event.record_id == "93720011")
+            .map(|event| {
+                let day = event.content.day().map(|day| day.to_string());
+                (event.revision, reading(&event, "whoop.strain"), event.content.state, day)
+            })
+            .collect();
+        let day = Some("2026-03-28".to_owned());
+        let expected = [
+            (1, Some(0.4), "tentative".to_owned(), day.clone()),
+            (2, Some(13.6), "final".to_owned(), day),
+        ];
+        assert_eq!(told, expected, "{}", story.driver.explain());
+        assert_eq!(story.told("recovery").len(), 2, "one a night");
+        assert!(story.driver.waiting().0.is_empty(), "what was fetched asks for nothing");
+    });
+}
+
 /// A deletion ends the fetch, stands above what was fetched before it, and takes the recovery with its sleep.
 #[test]
 fn a_deletion_stands_above_what_was_asked_for_before_it() {
@@ -183,6 +240,172 @@ fn a_deletion_stands_above_what_was_asked_for_before_it() {
         let ops: Vec<Op> = told.iter().map(|event| event.op).collect();
         assert_eq!(ops, [Op::Upsert, Op::Delete], "{}", story.driver.explain());
         assert_eq!(story.told("recovery").len(), 1);
+    });
+}
+
+/// What happened by what is in the topics and in Postgres, but for how often normalise did it.
+type Outcome = (
+    BTreeMap<(String, i32), BiometricEvent>,
+    BTreeSet<(String, String, Option<Bytes>)>,
+    Vec<Hydration>,
+    Vec<RawVerdict>,
+);
+
+fn outcome(story: &Story) -> Outcome {
+    let events = story.driver.committed(Topic::BiometricEvents).into_iter().map(|record| {
+        let event = story.real.event(record.value.as_ref().expect("a value")).expect("an event");
+        ((event.event_id.to_string(), event.revision), event)
+    });
+    let letters = story.driver.dead_letters().into_iter().map(|letter| {
+        let text = |name| letter.headers.text(name).unwrap_or_default().to_owned();
+        (text(header::ORIGINAL_OFFSET), text(header::ERROR_MESSAGE), letter.value.clone())
+    });
+    let (events, letters) = (events.collect(), letters.collect());
+    (events, letters, story.driver.waiting().0, story.driver.verdicts())
+}
+
+/// Whatever kills the worker of fetched bodies, or lies to it, at each of its calls at each occurrence: the events, the
+/// dead letters and what is asked for are the same.
+#[test]
+fn whatever_kills_the_reader_of_documents_nothing_is_lost_or_counted_twice() {
+    let told = [
+        ("whoop", WHOOPS, "document_recovery_pending", "recovery"),
+        ("whoop", WHOOPS, "document_malformed_html", "sleep"),
+        ("oura", OURAS, "document_sleep_page", "sleep"),
+        ("whoop", WHOOPS, "document_recovery_page", "recovery"),
+        ("oura", OURAS, "document_heartrate", "heartrate"),
+        ("whoop", WHOOPS, "document_recovery", "recovery"),
+    ];
+    let tell = |batching: usize, trap: Option<(Seam, usize)>| -> (Story, bool) {
+        let mut story = Story::new(batching);
+        for (minute, (vendor, user, case, kind)) in (10..).zip(told) {
+            let at = format!("2026-03-29T07:{minute}:00Z");
+            story.archive(&of(vendor, user), fixture(vendor, case), kind, &at);
+        }
+        if let Some((seam, nth)) = trap {
+            story.driver.crash_at(seam, nth);
+        }
+        story.run();
+        let sprung = story.driver.sprung();
+        (story, sprung)
+    };
+    let (calm, _) = tell(1, None);
+    let reference = outcome(&calm);
+    let (events, letters, asked, verdicts) = &reference;
+    assert!(events.len() >= 8 && letters.len() >= 3, "{}", calm.driver.explain());
+    assert!(asked.len() == 1 && verdicts.len() >= 4, "{}", calm.driver.explain());
+    let mut runs = 0;
+    for batching in BATCHINGS {
+        for call in [Call::Connections, Call::Note, Call::Produce, Call::CommitPlain] {
+            for (grant, dies) in [
+                (None, true),
+                (Some(Grant::Done), true),
+                (Some(Grant::Refused), false),
+                (Some(Grant::AnswerLost), false),
+            ] {
+                if grant == Some(Grant::AnswerLost) && !call.faults().contains(&Grant::AnswerLost) {
+                    continue;
+                }
+                for nth in 0.. {
+                    let seam = Seam { name: "documents", call, grant, dies };
+                    let (story, sprung) = tell(batching, Some((seam, nth)));
+                    let what = format!("{seam:?} #{nth}, batches of {batching}");
+                    assert!(outcome(&story) == reference, "{what}\n{}", story.driver.explain());
+                    story.end();
+                    runs += 1;
+                    if !sprung {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+    assert!(runs > 100, "{runs} runs");
+}
+
+/// A score that comes twice, and one that is older than what is known: one revision, and no step back.
+#[test]
+fn a_version_of_whoops_decides_and_not_when_it_came() {
+    each(|story| {
+        for (minute, case) in
+            (10..).zip(["sleep_correction", "sleep_again", "sleep", "sleep_correction"])
+        {
+            let at = format!("2026-03-29T10:{minute}:00Z");
+            story.fetch(("whoop", &format!("document_{case}")), "sleep", &at);
+        }
+        let told = story.told("sleep");
+        assert_eq!(told.len(), 1, "{}", story.driver.explain());
+        let ended: Vec<_> = story.driver.decisions().into_iter().map(|one| one.verdict).collect();
+        let as_told = matches!(
+            ended[..],
+            [
+                Verdict::Published(..),
+                Verdict::Superseded(..),
+                Verdict::Superseded(..),
+                Verdict::Duplicate(..)
+            ]
+        );
+        assert!(as_told, "{ended:?}");
+    });
+}
+
+/// A create and an update of one document within seconds are one fetch, and two sleeps of one day are two records,
+/// whichever comes first; which is the night their type says.
+#[test]
+fn two_notices_are_one_fetch_and_two_sleeps_of_a_day_are_two_records() {
+    each(|story| {
+        let notice = String::from_utf8_lossy(&fixture("oura", "update")).into_owned();
+        story.driver.deliver("oura", Bytes::from(notice.replace("update", "create")), &[]);
+        story.driver.deliver("oura", Bytes::from(notice), &[]);
+        story.run();
+        assert_eq!(story.driver.waiting().0.len(), 1, "{}", story.driver.explain());
+    });
+    for order in [["sleep_late_nap", "sleep"], ["sleep", "sleep_late_nap"]] {
+        each(|story| {
+            for case in order {
+                let case = format!("document_{case}");
+                story.fetch(("oura", &case), "sleep", "2026-03-29T07:10:00Z");
+            }
+            let told = story.told("sleep");
+            let mut types: Vec<_> = told
+                .iter()
+                .map(|event| (event.content.day(), event.content.attributes["sleep_type"].as_str()))
+                .collect();
+            types.sort_unstable();
+            let day = Day::parse("2026-03-29");
+            assert_eq!(types, [(day, "late_nap"), (day, "long_sleep")]);
+        });
+    }
+}
+
+/// A sleep of Polar's asks for two records by one item: both wait for the connection, and both are asked for with it.
+#[test]
+fn one_notice_that_asks_for_two_records_is_held_and_put_through_whole() {
+    each(|story| {
+        story.notify("polar", "sleep");
+        let (asked, held) = story.driver.waiting();
+        assert_eq!((asked.len(), held.len()), (0, 1), "{}", story.driver.explain());
+        let polar = of("polar", "62713944");
+        story.driver.connect(polar.clone());
+        story.driver.advance(Duration::from_secs(11));
+        story.run();
+        let (asked, held) = story.driver.waiting();
+        let types: BTreeSet<&str> = asked.iter().map(|row| row.key.record_type.as_str()).collect();
+        assert_eq!(types, BTreeSet::from(["nightly_recharge", "sleep"]));
+        assert!(held.is_empty(), "{}", story.driver.explain());
+        for (case, kind) in [
+            ("sleep", "sleep"),
+            ("recharge", "nightly_recharge"),
+            ("sleep_correction", "sleep"),
+            ("recharge", "nightly_recharge"),
+        ] {
+            let body = fixture("polar", &format!("document_{case}"));
+            story.fetch_for(&polar, body, kind, "2026-03-29T08:00:00Z");
+        }
+        let scores: Vec<_> =
+            story.told("sleep").iter().map(|event| reading(event, "polar.sleep_score")).collect();
+        assert_eq!(scores, [Some(78.0), Some(81.0)], "{}", story.driver.explain());
+        assert_eq!(story.told("nightly_recharge").len(), 1, "the same once more is nothing new");
     });
 }
 

@@ -84,6 +84,22 @@ async fn a_signed_body_is_stored_whatever_it_says() {
     assert_eq!(keyless.key.as_deref(), Some(format!("oura:{}", &hash[..32]).as_bytes()));
 }
 
+/// A vendor that greets before it has told its secret gets its 200, as does anybody; nothing else comes of it.
+#[tokio::test]
+async fn a_greeting_is_answered_and_does_nothing() {
+    let world = world(settings()).await;
+    let ping = br#"{"timestamp":"2026-03-29T06:12:41Z","event":"PING"}"#;
+    assert_eq!(world.call(&post("/webhooks/polar", &[], ping)).await.status, 200);
+    assert_eq!(world.call(&post("/webhooks/oura", &[], ping)).await.status, 401, "Oura has none");
+    let sleep = br#"{"event":"SLEEP","user_id":62713944,"date":"2026-03-29"}"#;
+    assert_eq!(world.call(&post("/webhooks/polar", &[], sleep)).await.status, 401);
+    assert!(world.log.records().is_empty(), "nothing is written");
+    let signature = sign_hex(&[sleep], KEY.as_bytes());
+    let signed = post("/webhooks/polar", &[("polar-webhook-signature", &signature)], sleep);
+    assert_eq!(world.call(&signed).await.status, 200);
+    assert_eq!(world.log.records().len(), 1);
+}
+
 #[tokio::test]
 async fn a_vendor_that_signs_nothing_is_known_by_its_path() {
     let world = world(settings()).await;

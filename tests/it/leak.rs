@@ -38,6 +38,11 @@ pub(crate) fn listen() {
     });
 }
 
+/// All that was logged so far, by whatever test.
+pub(crate) fn logged() -> String {
+    String::from_utf8(PAGE.lock().expect("not poisoned").clone()).expect("text")
+}
+
 /// What comes back, to the end of the connection.
 async fn exchange(world: &World, request: &[u8]) -> String {
     let mut stream = world.connect().await;
@@ -92,7 +97,7 @@ async fn a_canary_comes_out_of_no_log_no_metric_and_no_answer() {
     assert_eq!(world.log.records().len(), 2, "the canary did go in");
     world.stop.cancel();
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    let logged = String::from_utf8(PAGE.lock().expect("not poisoned").clone()).expect("text");
+    let logged = logged();
     assert!(logged.contains("refused") && logged.contains("does not acknowledge"), "{logged}");
     for (where_to, text) in
         [("the log", logged), ("the metrics", world.metrics.text()), ("an answer", answers)]

@@ -16,8 +16,10 @@ mod contract;
 mod crash_sweep;
 mod documents;
 mod door;
+mod fetch;
 mod golden;
 mod http;
+mod hydrator;
 mod import;
 mod interleave;
 mod journey;
@@ -26,6 +28,7 @@ mod limits;
 mod log_laws;
 mod memory;
 mod policy;
+mod ports;
 mod register_laws;
 mod schema;
 mod store_laws;
@@ -36,6 +39,9 @@ mod tls;
 mod top;
 mod turns;
 mod vendor_laws;
+
+#[path = "../played/mod.rs"]
+mod played;
 
 #[path = "../promql/mod.rs"]
 mod promql;

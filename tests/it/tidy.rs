@@ -62,13 +62,16 @@ const EVERYTHING: &[&str] = &[
 /// The modules that compute and nothing else.
 const PURE: &[&str] = &["model", "vendors", "rules", "pipeline", "error"];
 
+/// `simulate vendors` is the vendors' server: nobody but a test or a demonstration runs it.
+const PLAYED: &str = "src/commands/play/serve.rs";
+
 /// Where a library may be named: a file, or a directory with its slash.
 const CONFINED: &[(&str, &[&str])] = &[
     ("apache_avro", &["src/model/avro.rs"]),
     ("aws_lc_rs", &["src/model/id.rs", "src/vendors/wire/hmac.rs", "src/postgres/vault.rs"]),
-    // As a server in the first two; as a client for the command that plays a vendor.
-    ("hyper", &["src/ingress/", "src/telemetry/health.rs", "src/commands/http.rs"]),
-    ("hyper_util", &["src/ingress/", "src/telemetry/health.rs", "src/commands/http.rs"]),
+    // As a server in the first two; as a client and a server for the commands that play vendors.
+    ("hyper", &["src/ingress/", "src/telemetry/health.rs", "src/commands/http.rs", PLAYED]),
+    ("hyper_util", &["src/ingress/", "src/telemetry/health.rs", "src/commands/http.rs", PLAYED]),
     ("reqwest", &["src/hydrator/fetch.rs", "src/kafka/registry.rs", "src/telemetry/otlp/"]),
     ("rdkafka", &["src/kafka/"]),
     ("schema_registry_converter", &["src/kafka/registry.rs"]),

@@ -115,6 +115,38 @@ fn what_is_asked_for_is_a_call_and_a_document() {
     }
 }
 
+/// The most calls that one record may be.
+const CALLS_MAX: usize = 64;
+
+/// Whatever its API answers, a record's calls come to an end.
+#[test]
+fn no_record_is_calls_without_end() {
+    let asked: BTreeSet<(&str, String, String)> = all()
+        .flat_map(|case| {
+            let items = case.parse().unwrap_or_default();
+            items.into_iter().map(move |item| (case.vendor.name(), item))
+        })
+        .filter_map(|(vendor, item)| match item.what {
+            What::Fetch { record_type, record_id } => {
+                Some((vendor, record_type.to_owned(), record_id))
+            }
+            What::Record(record) => Some((vendor, record.record_type, record.record_id)),
+            _ => None,
+        })
+        .collect();
+    for case in all().filter(Case::is_document) {
+        let api = case.vendor.api().expect("documents are fetched");
+        for (_, record_type, record_id) in asked.iter().filter(|it| it.0 == case.vendor.name()) {
+            let need = Need { record_type, record_id, vendor_user: "481516" };
+            let mut answers = vec![case.body.clone()];
+            while let Some(call) = api.then(&need, &answers) {
+                assert!(answers.len() < CALLS_MAX, "{}: {record_type}: {call:?}", case.name);
+                answers.push(case.body.clone());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_body_cut_anywhere_is_read_or_refused() {
     for case in all() {

@@ -11,12 +11,14 @@
 mod bench;
 mod cache_laws;
 mod database;
+mod fetched;
 mod kafka;
 mod kill;
 mod log_laws;
 mod migrations;
 mod pair;
 mod process;
+mod queue;
 mod rebuild;
 mod register_laws;
 mod store_laws;
@@ -25,6 +27,9 @@ mod world;
 
 #[path = "../laws/log.rs"]
 mod laws;
+
+#[path = "../played/mod.rs"]
+mod played;
 
 #[path = "../promql/mod.rs"]
 mod promql;

@@ -5,6 +5,7 @@ use biometric_bridge::model::id::{Source, User};
 use biometric_bridge::model::state::HydrationKey;
 use biometric_bridge::postgres::lookup::Snapshot;
 use biometric_bridge::postgres::pool::pool;
+use biometric_bridge::postgres::queue::PostgresQueue;
 use biometric_bridge::postgres::register::PostgresRegister;
 
 use crate::database::Database;
@@ -42,6 +43,7 @@ register_laws!(Database::migrated);
 async fn connections_are_added_listed_and_ended() {
     let world = Database::migrated().await;
     let mut register = world.register();
+    let queue = PostgresQueue::new(&world.settings()).expect("a queue");
     let user = User::parse("user-1").expect("a user");
     let phone = New {
         vendor: "healthkit".into(),
@@ -65,7 +67,7 @@ async fn connections_are_added_listed_and_ended() {
         .await
         .expect("added");
     let mut listed = Vec::new();
-    connections::list(&mut register, Some(&user), true, &mut listed).await.expect("listed");
+    connections::list(&mut register, &queue, Some(&user), true, &mut listed).await.expect("listed");
     assert_eq!(listed.iter().filter(|byte| **byte == b'\n').count(), 2, "twice is once");
     let mut end = async |at| {
         let mut out = Vec::new();
@@ -79,7 +81,7 @@ async fn connections_are_added_listed_and_ended() {
         .await
         .expect("added");
     let mut listed = Vec::new();
-    connections::list(&mut register, None, false, &mut listed).await.expect("listed");
+    connections::list(&mut register, &queue, None, false, &mut listed).await.expect("listed");
     let text = String::from_utf8(listed).expect("text");
     assert!(text.contains("1970-01-01T00:00:00.00005Z"), "{text}");
     assert!(text.contains("1970-01-01T00:00:00.00003Z"), "{text}");

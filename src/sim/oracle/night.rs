@@ -1,4 +1,4 @@
-//! A night out of samples, the slow way: every moment asks every sample.
+//! A night out of samples, the slow way: every moment asks every sample of its group.
 
 use crate::model::event::{Content, Reading, flag};
 use crate::model::metric;
@@ -35,14 +35,18 @@ pub(super) fn night(date: i32, readings: Vec<(Reading, Offsets)>) -> Option<Cont
         let strength = STRENGTH.iter().position(|name| reading.symbol.as_deref() == Some(name))?;
         good.then_some(Sample { from: reading.start_at, to, strength, offsets })
     });
-    // Groups whose hours touch become one, until none do.
+    let mut samples: Vec<Sample> = samples.collect();
+    samples.sort_by_key(|sample| sample.from);
+    // What begins within an hour of all that went before belongs to it.
     let mut groups: Vec<Vec<Sample>> = Vec::new();
+    let mut until = Micros::MIN;
     for sample in samples {
-        let mut joined = vec![sample];
-        while let Some(at) = groups.iter().position(|group| touch(group, &joined)) {
-            joined.append(&mut groups.remove(at));
+        let to = sample.to;
+        match groups.last_mut().filter(|_| sample.from <= until.saturating_add(HOUR_US)) {
+            Some(group) => group.push(sample),
+            None => groups.push(vec![sample]),
         }
-        groups.push(joined);
+        until = until.max(to);
     }
     let mut nights: Vec<Night> = groups.iter().filter_map(|group| Night::of(group)).collect();
     nights.retain(|night| night.date() == date);
@@ -61,11 +65,6 @@ pub(super) fn night(date: i32, readings: Vec<(Reading, Offsets)>) -> Option<Cont
 fn hull(group: &[Sample]) -> (Micros, Micros) {
     let from = group.iter().map(|sample| sample.from).min().unwrap_or(0);
     (from, group.iter().map(|sample| sample.to).max().unwrap_or(0))
-}
-
-fn touch(one: &[Sample], other: &[Sample]) -> bool {
-    let (one, other) = (hull(one), hull(other));
-    one.0 <= other.1 + HOUR_US && other.0 <= one.1 + HOUR_US
 }
 
 #[derive(Debug)]

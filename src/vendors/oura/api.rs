@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::model::time::Day;
 use crate::vendors::Named;
-use crate::vendors::ask::{Api, Call, Need, Per, Quota};
+use crate::vendors::ask::{Api, Call, Need, Per, Quota, Renewal};
 use crate::vendors::oura::{Oura, RECORD_TYPES, is_id};
 use crate::vendors::wire::json;
 
@@ -61,6 +61,11 @@ impl Api for Oura {
     fn again_s(&self, attempt: u32) -> Option<u32> {
         let before = usize::try_from(attempt.checked_sub(1)?).ok()?;
         AGAIN_S.get(before).copied()
+    }
+
+    /// Apps of the new portal renew elsewhere: `vendors.oura.renewal_url`.
+    fn renewal(&self) -> Option<Renewal> {
+        Some(Renewal { url: "https://api.ouraring.com/oauth/token", scope: None })
     }
 
     fn quotas(&self) -> &'static [Quota] {

@@ -71,7 +71,7 @@ pub(super) fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject
     let user = raw.headers.text(header::VENDOR_USER);
     let mut items = Vec::new();
     let mut samples = Samples::default();
-    objects(&json.root(), "data", &mut |index, at| {
+    objects(&json.root(), "data", &mut |index, _, at| {
         let head = Head {
             device_type: "oura".to_owned(),
             via: "direct",

@@ -8,7 +8,7 @@ use crate::model::event::{Merge, Reading, flag};
 use crate::model::record::Headers;
 use crate::model::time::Day;
 use crate::vendors::VendorRecord;
-use crate::vendors::wire::hmac::Key;
+use crate::vendors::wire::hmac::{Key, sign_hex};
 
 const KEY: &[u8] = b"not-a-secret-test-key";
 const BODY: &[u8] = b"{\"event_type\":\"update\",\"data_type\":\"sleep\",\
@@ -61,6 +61,23 @@ fn the_golden_vector_holds_in_either_case() {
     ] {
         assert_eq!(verify(timestamp, signature), Err(Kind::SignatureInvalid), "{timestamp}");
     }
+}
+
+#[test]
+fn what_is_signed_is_the_bytes_and_not_what_they_say() {
+    let as_sent = b"{ \"user_id\": \"u-4f2c81\",\n \"data_type\": \"sleep\" }".as_slice();
+    let value: serde_json::Value = serde_json::from_slice(as_sent).expect("JSON");
+    let again = value.to_string();
+    let signature = sign_hex(&[b"1774766472", as_sent], KEY);
+    let headers = vec![
+        ("x-oura-timestamp".to_owned(), b"1774766472".to_vec()),
+        ("x-oura-signature".to_owned(), signature.to_uppercase().into_bytes()),
+    ];
+    let keys = [Key::new(KEY)];
+    let secrets = Secrets { signing: &keys, handshake: None };
+    let verify = |body| VENDOR.verify(&Request { headers: &headers, body }, &secrets, SIGNED_AT);
+    assert!(verify(as_sent).is_ok(), "spaces and order as they came");
+    assert_eq!(verify(again.as_bytes()).map(|_| ()), Err(Kind::SignatureInvalid));
 }
 
 #[test]

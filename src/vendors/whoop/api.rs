@@ -1,11 +1,17 @@
 //! WHOOP's API v2: which calls fetch a record, and what their answers mean. Numbers are of
 //! `vendors.md` §2.2 and §2.3 unless a line says that they are ours.
+//!
+//! Nothing is ever notified of a cycle, and its strain and energy grow until the next night begins.
+//! So a recovery brings along the cycle that it opens and the one that it closed, and the sleeps by
+//! which their days are known: four calls, five for a night with its sleep. What a workout adds to
+//! its cycle is seen with the next recovery: the quota of an app is 10 000 calls a day for all.
 
 use bytes::Bytes;
 use uuid::Uuid;
 
+use crate::model::time::{Day, Micros, Moment};
 use crate::vendors::Named;
-use crate::vendors::ask::{Answer, Api, Call, Need, Per, Quota, Told, number, usual};
+use crate::vendors::ask::{Answer, Api, Call, Need, Per, Quota, Renewal, Told, number, usual};
 use crate::vendors::whoop::Whoop;
 use crate::vendors::wire::json;
 
@@ -19,6 +25,11 @@ const QUOTAS: &[Quota] = &[
 /// WHOOP itself repeats one for about an hour. After seven tries, an hour and three quarters, the
 /// record is given up.
 const AGAIN_S: [u32; 6] = [30, 60, 300, 600, 1_800, 3_600];
+
+/// Ours: how long before a sleep the one before it may have begun.
+const BEFORE_US: Micros = 36 * 3_600 * 1_000_000;
+/// The most objects of a page; more is refused.
+const PAGE_MAX: u32 = 25;
 
 /// The header that says how many calls the nearest limit leaves.
 const LEFT: &str = "x-ratelimit-remaining";
@@ -46,15 +57,14 @@ impl Api for Whoop {
         Some(Call { path, query: Vec::new() })
     }
 
-    /// A recovery is its sleep, itself, and its cycle, of which nothing is ever notified.
+    /// A recovery is its sleep, itself, and the cycles before and after that sleep, with their sleeps. A cycle is itself
+    /// and the sleep that began it.
     fn then(&self, need: &Need<'_>, answers: &[Bytes]) -> Option<Call> {
-        if need.record_type != "recovery" {
-            return None;
-        }
-        let cycle = cycle_of(answers.first()?)?;
-        let path = match answers.len() {
-            1 => format!("/v2/cycle/{cycle}/recovery"),
-            2 => format!("/v2/cycle/{cycle}"),
+        let path = match (need.record_type, answers.len()) {
+            ("recovery", 1) => format!("/v2/cycle/{}/recovery", night(answers.first()?)?.cycle),
+            ("recovery", 2) => return around(answers.first()?, "/v2/cycle"),
+            ("recovery", 3) => return around(answers.first()?, "/v2/activity/sleep"),
+            ("cycle", 1) => format!("/v2/cycle/{}/sleep", need.record_id.parse::<u64>().ok()?),
             _ => return None,
         };
         Some(Call { path, query: Vec::new() })
@@ -76,6 +86,12 @@ impl Api for Whoop {
         AGAIN_S.get(before).copied()
     }
 
+    /// Without the scope there is no refresh token in the answer.
+    fn renewal(&self) -> Option<Renewal> {
+        let url = "https://api.prod.whoop.com/oauth/oauth2/token";
+        Some(Renewal { url, scope: Some("offline") })
+    }
+
     fn quotas(&self) -> &'static [Quota] {
         QUOTAS
     }
@@ -86,13 +102,35 @@ fn uuid(text: &str) -> Option<Uuid> {
     Uuid::try_parse(text).ok()
 }
 
-/// The cycle that a sleep belongs to; none of a nap, whose cycle's recovery is another sleep's.
-fn cycle_of(sleep: &[u8]) -> Option<u64> {
+/// A sleep as far as other calls go by it.
+struct Night {
+    cycle: u64,
+    start: Micros,
+    end: String,
+}
+
+/// What is asked for by this sleep; nothing by a nap, whose cycle's recovery is another sleep's, nor by one that lasts.
+fn night(sleep: &[u8]) -> Option<Night> {
     let json = json::parse(sleep).ok()?;
     let root = json.root();
     let is_nap = root.get("nap")?.boolean().ok()?;
-    let cycle = root.get("cycle_id")?.integer().ok()?;
-    u64::try_from(cycle).ok().filter(|_| !is_nap)
+    let cycle = u64::try_from(root.get("cycle_id")?.integer().ok()?).ok().filter(|_| !is_nap)?;
+    let start = Moment::parse(root.get("start")?.text().ok()?).ok()?.at_us;
+    let end = root.get("end")?.text().ok()?;
+    Moment::parse(end).ok()?;
+    Some(Night { cycle, start, end: end.to_owned() })
+}
+
+/// The page of a collection from a day and a half or more before this sleep to its end: the night before is in it.
+fn around(sleep: &[u8], collection: &str) -> Option<Call> {
+    let night = night(sleep)?;
+    let from = Day::of_utc(night.start.saturating_sub(BEFORE_US));
+    let query = vec![
+        ("start", format!("{from}T00:00:00.000Z")),
+        ("end", night.end),
+        ("limit", PAGE_MAX.to_string()),
+    ];
+    Some(Call { path: collection.to_owned(), query })
 }
 
 #[cfg(test)]
@@ -133,24 +171,43 @@ mod tests {
     }
 
     #[test]
-    fn a_recovery_is_asked_for_by_way_of_its_sleep_and_its_cycle_comes_along() {
+    fn a_recovery_is_asked_for_by_way_of_its_sleep_and_its_cycles_come_along() {
         let id = format!("recovery:{SLEEP}");
         let need = need("recovery", &id);
         let first = VENDOR.ask(&need).expect("a call");
         assert_eq!(first.path, format!("/v2/activity/sleep/{SLEEP}"), "never looked up as its own");
-        let sleep = Bytes::from(format!(r#"{{"id":"{SLEEP}","cycle_id":93840022,"nap":false}}"#));
-        let mut answers = vec![sleep];
-        let mut paths = Vec::new();
+        let times = r#""start":"2026-03-28T22:14:30.000Z","end":"2026-03-29T06:02:30.000Z""#;
+        let sleep = format!(r#"{{"id":"{SLEEP}","cycle_id":93840022,"nap":false,{times}}}"#);
+        let mut answers = vec![Bytes::from(sleep)];
+        let mut calls = Vec::new();
         while let Some(call) = VENDOR.then(&need, &answers) {
-            paths.push(call.path);
+            calls.push(call);
             answers.push(Bytes::from("{}"));
         }
-        assert_eq!(paths, ["/v2/cycle/93840022/recovery", "/v2/cycle/93840022"]);
-        for sleep in [r#"{"cycle_id":7,"nap":true}"#, r#"{"nap":false}"#, "<html>"] {
-            assert_eq!(VENDOR.then(&need, &[Bytes::from(sleep)]), None, "{sleep}");
+        let paths: Vec<&str> = calls.iter().map(|call| call.path.as_str()).collect();
+        assert_eq!(paths, ["/v2/cycle/93840022/recovery", "/v2/cycle", "/v2/activity/sleep"]);
+        let window = [
+            ("start", "2026-03-27T00:00:00.000Z".to_owned()),
+            ("end", "2026-03-29T06:02:30.000Z".to_owned()),
+            ("limit", "25".to_owned()),
+        ];
+        assert!(calls[0].query.is_empty());
+        assert!(calls[1..].iter().all(|call| call.query == window), "{calls:?}");
+        for sleep in [
+            format!(r#"{{"cycle_id":7,"nap":true,{times}}}"#),
+            format!(r#"{{"nap":false,{times}}}"#),
+            r#"{"cycle_id":7,"nap":false,"start":"2026-03-28T22:14:30.000Z"}"#.to_owned(),
+            r#"{"cycle_id":7,"nap":false,"start":"yesterday","end":"today"}"#.to_owned(),
+            "<html>".to_owned(),
+        ] {
+            assert_eq!(VENDOR.then(&need, &[Bytes::from(sleep.clone())]), None, "{sleep}");
         }
         let sleep = Need { record_type: "sleep", ..need };
         assert_eq!(VENDOR.then(&sleep, &answers[..1]), None, "a sleep is one call");
+        let cycle = Need { record_type: "cycle", record_id: "93840022", ..need };
+        let next = VENDOR.then(&cycle, &answers[..1]).map(|call| call.path);
+        assert_eq!(next.as_deref(), Some("/v2/cycle/93840022/sleep"));
+        assert_eq!(VENDOR.then(&cycle, &answers[..2]), None);
     }
 
     #[test]

@@ -9,8 +9,10 @@
 //!   an unknown one. There is one for start and end, whatever the clocks did in the night.
 //! - A sleep's day is the local date of its end. A recovery has no times: they are its sleep's,
 //!   which stands in the same body. A cycle's day is the one on which the sleep that began it ended;
-//!   where that sleep is not in the body, the day is not known.
-//! - A recovery on a page without its sleep is asked for again by itself; alone, it is refused.
+//!   where that sleep is not in the body, the day is not known. A cycle that only came along is then
+//!   left out: it would take the day from what is known of it.
+//! - A recovery on a page without its sleep is asked for again by itself; alone, it is refused. So
+//!   nothing is asked for twice by what was asked for.
 //! - While `user_calibrating`, a recovery score is none; the rest says so in an attribute.
 //! - No metric, so not taken: sleep cycles, heart rate zones, altitude, percent recorded.
 
@@ -23,7 +25,7 @@ use crate::model::contract::header;
 use crate::model::metric;
 use crate::model::time::{Day, Micros, Moment, parse_offset};
 use crate::vendors::whoop::{sport, user};
-use crate::vendors::wire::answer::objects;
+use crate::vendors::wire::answer::{Stands, objects};
 use crate::vendors::wire::json::{self, At};
 use crate::vendors::wire::sheet::{
     Field, Head, Sheet, Time, Zone, boolean, field, number, seconds,
@@ -99,26 +101,23 @@ pub(super) fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject
     };
     let json = json::parse(raw.body)?;
     let root = json.root();
-    let body = Body { raw, asked, nights: nights(&root)?, paged: is_page(&root)? };
-    let (mut items, mut found) = (Vec::new(), false);
-    objects(&root, "records", &mut |index, at| {
-        let is_asked = shape(asked, at) == asked;
-        found |= is_asked;
+    let body = Body { raw, asked, nights: nights(&root)? };
+    let (mut items, mut found, mut alone) = (Vec::new(), false, false);
+    objects(&root, "records", &mut |index, stands, at| {
+        found |= shape(asked, at) == asked;
+        alone |= stands == Stands::Alone;
         let (vendor_user, what) = match body.whose(at) {
-            Ok(user) => (user, body.what(at).unwrap_or_else(|bad| Some(What::Bad(bad)))),
+            Ok(user) => (user, body.what(stands, at).unwrap_or_else(|bad| Some(What::Bad(bad)))),
             Err(bad) => (None, Some(What::Bad(bad))),
         };
         items.extend(what.map(|what| Item { index, vendor_user, what }));
     })?;
     let bad = |item: &Item| matches!(item.what, What::Bad(_));
-    if !found && !body.paged && !items.iter().any(bad) {
+    // A page may be empty of what was asked for, an answer of its own may not.
+    if alone && !found && !items.iter().any(bad) {
         return Err(Reject::malformed(Path::root(), "the record that was asked for is not in it"));
     }
     Ok(items)
-}
-
-fn is_page(root: &At<'_>) -> Result<bool, Reject> {
-    objects(root, "records", &mut |_, _| {})
 }
 
 /// What an object is: what was asked for, or what comes along with it.
@@ -144,7 +143,7 @@ struct Night {
 /// The sleeps of a body by their ids. One that cannot be read is bad where it is read as an item.
 fn nights(root: &At<'_>) -> Result<BTreeMap<Uuid, Night>, Reject> {
     let mut nights = BTreeMap::new();
-    objects(root, "records", &mut |_, at| {
+    objects(root, "records", &mut |_, _, at| {
         if at.member("nap").is_some()
             && let Ok((id, night)) = night(at)
         {
@@ -166,7 +165,6 @@ struct Body<'a> {
     raw: &'a Raw<'a>,
     asked: &'static str,
     nights: BTreeMap<Uuid, Night>,
-    paged: bool,
 }
 
 impl Body<'_> {
@@ -181,8 +179,8 @@ impl Body<'_> {
         }
     }
 
-    /// What an object is; nothing of a sleep that only came along.
-    fn what(&self, at: &At<'_>) -> Result<Option<What>, Reject> {
+    /// What an object is; nothing of a sleep that only came along, nor of such a cycle of no known day.
+    fn what(&self, stands: Stands, at: &At<'_>) -> Result<Option<What>, Reject> {
         let head = Head {
             device_type: "whoop".to_owned(),
             via: "direct",
@@ -192,20 +190,26 @@ impl Body<'_> {
         let record = match shape(self.asked, at) {
             "sleep" if self.asked != "sleep" => return night(at).map(|_| None),
             "sleep" => sleep(&head, at)?,
-            "recovery" => return self.recovery(&head, at).map(Some),
-            "cycle" => self.cycle(&head, at)?,
+            "recovery" => return self.recovery(&head, stands, at).map(Some),
+            "cycle" => {
+                let cycle = self.cycle(&head, at)?;
+                if self.asked != "cycle" && cycle.content.local_date.is_none() {
+                    return Ok(None);
+                }
+                cycle
+            }
             "workout" => workout(&head, at)?,
             _ => measured(&head, at)?,
         };
         Ok(Some(What::Record(Box::new(record))))
     }
 
-    fn recovery(&self, head: &Head, at: &At<'_>) -> Result<What, Reject> {
+    fn recovery(&self, head: &Head, stands: Stands, at: &At<'_>) -> Result<What, Reject> {
         let sleep_at = at.need("sleep_id")?;
         let sleep = uuid(&sleep_at)?;
         let record_id = format!("recovery:{sleep}");
         let Some(night) = self.nights.get(&sleep) else {
-            if self.paged {
+            if stands == Stands::Paged {
                 return Ok(What::Fetch { record_type: "recovery", record_id });
             }
             return Err(sleep_at.invalid("its sleep is not in the document"));

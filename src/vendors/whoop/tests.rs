@@ -7,7 +7,7 @@ use crate::model::contract::header;
 use crate::model::record::Headers;
 use crate::model::time::Day;
 use crate::vendors::VendorRecord;
-use crate::vendors::wire::hmac::Key;
+use crate::vendors::wire::hmac::{Key, sign_base64};
 
 const KEY: &[u8] = b"not-a-secret-test-key";
 const BODY: &[u8] = b"{\"user_id\":481516,\"id\":\"0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77\",\
@@ -75,6 +75,13 @@ fn the_window_is_two_hours_either_way() {
     ] {
         assert_eq!(verify_at(SIGNED_AT + off, &headers), answer, "{off}");
     }
+}
+
+#[test]
+fn a_time_in_seconds_is_no_time_of_whoops() {
+    let seconds = "1774766691";
+    let signature = sign_base64(&[seconds.as_bytes(), BODY], KEY);
+    assert_eq!(verify(seconds, &signature), Err(Kind::SignatureExpired), "it is read as of 1970");
 }
 
 #[test]
@@ -284,6 +291,28 @@ fn an_open_cycle_is_tentative_and_its_day_is_known_by_its_sleep() {
     assert_eq!(whole.content.day_rule.as_deref(), Some("whoop_cycle"), "and no nap's");
     let kilocalories = value(&whole, "energy_total_daily").expect("energy");
     assert!((kilocalories - 8_288.297 * 0.239_006).abs() < 0.01, "{kilocalories}");
+}
+
+#[test]
+fn a_recovery_brings_its_cycle_and_the_one_before_which_is_over() {
+    let found = records("recovery", fixture!("recovery_with_its_cycles"));
+    let told: Vec<_> = found
+        .iter()
+        .map(|record| {
+            let day = record.content.day().map(|day| day.to_string()).unwrap_or_default();
+            (record.record_id.as_str(), record.content.state.as_str(), day)
+        })
+        .collect();
+    let recovery = format!("recovery:{SLEEP}");
+    let expected = [
+        (recovery.as_str(), "final", "2026-03-29".to_owned()),
+        ("93840022", "tentative", "2026-03-29".to_owned()),
+        ("93720011", "final", "2026-03-28".to_owned()),
+    ];
+    assert_eq!(told, expected, "and not the one whose sleep is not there");
+    assert_eq!(value(&found[2], "whoop.strain"), Some(13.6));
+    assert_eq!(value(&found[2], "heart_rate_daily_max"), Some(158.0));
+    assert!(read("recovery", fixture!("recovery_missing")).is_err(), "it is not in it");
 }
 
 #[test]

@@ -6,43 +6,51 @@
 use crate::error::Reject;
 use crate::vendors::wire::json::{At, Json};
 
-/// Calls `found` with each object of a body and its position among all of them; a page has its objects in a list of
-/// this name. Gives whether there was a page.
+/// How an object stands in a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// As an answer of its own.
+    Alone,
+    /// On a page.
+    Paged,
+}
+
+/// Calls `found` with each object of a body, its position among all of them and how it stands there; a page has its
+/// objects in a list of this name.
 pub(crate) fn objects(
     root: &At<'_>,
     list: &'static str,
-    found: &mut dyn FnMut(i32, &At<'_>),
-) -> Result<bool, Reject> {
-    let (mut index, mut paged) = (0, false);
-    let mut each = |object: &At<'_>| {
-        found(index, object);
+    found: &mut dyn FnMut(i32, Stands, &At<'_>),
+) -> Result<(), Reject> {
+    let mut index = 0;
+    let mut each = |stands, object: &At<'_>| {
+        found(index, stands, object);
         index = index.saturating_add(1);
     };
     if let Json::List(_) = root.json() {
         for answer in root.items()? {
-            paged |= answered(&answer, list, &mut each)?;
+            answered(&answer, list, &mut each)?;
         }
-    } else {
-        paged = answered(root, list, &mut each)?;
+        return Ok(());
     }
-    Ok(paged)
+    answered(root, list, &mut each)
 }
 
 /// The same of one answer.
 fn answered(
     answer: &At<'_>,
     list: &'static str,
-    each: &mut dyn FnMut(&At<'_>),
-) -> Result<bool, Reject> {
+    each: &mut dyn FnMut(Stands, &At<'_>),
+) -> Result<(), Reject> {
     let answer = answer.object()?;
     let Some(page) = answer.get(list) else {
-        each(answer);
-        return Ok(false);
+        each(Stands::Alone, answer);
+        return Ok(());
     };
     for object in page.items()? {
-        each(&object);
+        each(Stands::Paged, &object);
     }
-    Ok(true)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -50,29 +58,38 @@ mod tests {
     use super::*;
     use crate::vendors::wire::json;
 
-    /// What is found: positions with paths, and whether there was a page.
-    fn found(body: &str) -> Result<(Vec<(i32, String)>, bool), Reject> {
+    /// What is found: positions with paths, and how each stands there.
+    fn found(body: &str) -> Result<Vec<(i32, String, Stands)>, Reject> {
         let json = json::parse(body.as_bytes()).expect("JSON");
         let mut all = Vec::new();
-        let paged = objects(&json.root(), "records", &mut |index, at| {
-            all.push((index, at.path().as_str().to_owned()));
+        objects(&json.root(), "records", &mut |index, stands, at| {
+            all.push((index, at.path().as_str().to_owned(), stands));
         })?;
-        Ok((all, paged))
+        Ok(all)
     }
 
     #[test]
     fn an_object_a_page_and_several_answers_are_told_apart() {
-        let named = |places: &[&str]| -> Vec<(i32, String)> {
-            (0..).zip(places.iter().map(|place| (*place).to_owned())).collect()
+        let named = |places: &[(&str, Stands)]| -> Vec<(i32, String, Stands)> {
+            let place = |(index, (path, stands)): (i32, &(&str, Stands))| {
+                (index, (*path).to_owned(), *stands)
+            };
+            (0..).zip(places).map(place).collect()
         };
-        assert_eq!(found("{}"), Ok((named(&["$"]), false)));
+        assert_eq!(found("{}"), Ok(named(&[("$", Stands::Alone)])));
         let page = r#"{"records":[{},7],"next_token":null}"#;
-        assert_eq!(found(page), Ok((named(&["records[0]", "records[1]"]), true)));
-        assert_eq!(found(r#"{"records":[]}"#), Ok((Vec::new(), true)));
-        assert_eq!(found("[{},{}]"), Ok((named(&["[0]", "[1]"]), false)));
-        let both = r#"[{"a":1},{"records":[{},{}]}]"#;
-        let places = ["[0]", "[1].records[0]", "[1].records[1]"];
-        assert_eq!(found(both), Ok((named(&places), true)));
+        let both = [("records[0]", Stands::Paged), ("records[1]", Stands::Paged)];
+        assert_eq!(found(page), Ok(named(&both)));
+        assert_eq!(found(r#"{"records":[]}"#), Ok(Vec::new()));
+        let two = [("[0]", Stands::Alone), ("[1]", Stands::Alone)];
+        assert_eq!(found("[{},{}]"), Ok(named(&two)));
+        let mixed = r#"[{"a":1},{"records":[{},{}]}]"#;
+        let places = [
+            ("[0]", Stands::Alone),
+            ("[1].records[0]", Stands::Paged),
+            ("[1].records[1]", Stands::Paged),
+        ];
+        assert_eq!(found(mixed), Ok(named(&places)));
     }
 
     #[test]

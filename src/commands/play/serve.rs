@@ -1,0 +1,107 @@
+//! The vendors' server: it listens, hands requests to the stage, and gives the answers as the stage wants them given.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::Theatre;
+use crate::sim::world::stage::{Ask, Manner, Reply};
+
+/// How many callers are served at once.
+const CALLERS_MAX: usize = 1_024;
+/// The largest form that is read, bytes.
+const FORM_BYTES_MAX: usize = 64 * 1024;
+/// How long a slow answer takes.
+const SLOW: Duration = Duration::from_secs(3);
+/// How long a call that is never answered is kept; longer than any caller waits.
+const NEVER: Duration = Duration::from_secs(600);
+
+/// Serves until it is over.
+pub(super) async fn serve(listener: TcpListener, theatre: Arc<Theatre>, over: CancellationToken) {
+    let room = Arc::new(Semaphore::new(CALLERS_MAX));
+    loop {
+        let Ok(seat) = Arc::clone(&room).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            () = over.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (theatre, over) = (Arc::clone(&theatre), over.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = over.cancelled() => {}
+                () = caller(stream, theatre) => {}
+            }
+            drop(seat);
+        });
+    }
+}
+
+async fn caller(stream: TcpStream, theatre: Arc<Theatre>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let theatre = Arc::clone(&theatre);
+        async move { answer(request, &theatre).await }
+    });
+    let ended = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    if ended.is_err() {
+        tracing::debug!("a caller of a played vendor went away, or was hung up on");
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    theatre: &Theatre,
+) -> Result<Response<Full<Bytes>>, io::Error> {
+    let (head, body) = request.into_parts();
+    let form = Limited::new(body, FORM_BYTES_MAX).collect().await;
+    let form = form.map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?.to_bytes();
+    let ask = Ask {
+        method: head.method.as_str().to_owned(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
+        bearer: bearer(&head.headers),
+        form: String::from_utf8_lossy(&form).into_owned(),
+    };
+    let now = theatre.now();
+    let reply = theatre.stage().answer(&ask, now);
+    theatre.calls.fetch_add(1, Ordering::Relaxed);
+    match reply.manner {
+        Manner::AtOnce => {}
+        Manner::Slowly => tokio::time::sleep(SLOW).await,
+        Manner::Never => tokio::time::sleep(NEVER).await,
+        Manner::HangUp => return Err(io::ErrorKind::ConnectionAborted.into()),
+    }
+    Ok(response(reply))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("authorization")?.to_str().ok()?;
+    value.strip_prefix("Bearer ").map(str::to_owned)
+}
+
+fn response(reply: Reply) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = Response::new(Full::new(Bytes::from(reply.body)));
+    *response.status_mut() = status;
+    for (name, value) in reply.headers {
+        if let Ok(value) = value.parse() {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}

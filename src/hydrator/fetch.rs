@@ -1,0 +1,326 @@
+//! Performs the request that a vendor's file described, and nothing more: every way in which it can end is a value.
+//!
+//! # What a vendor's API can cost us
+//! A connection, a deadline and a capped body. It cannot choose where we go: the host is the configured one, calls
+//! are relative to it, redirects are not followed, no proxy is read from anywhere. It cannot hold us: connecting, the
+//! first byte and the whole each have a deadline. It cannot fill us: reading stops at the cap. And what is not JSON is
+//! not taken for a document, because a page for people comes with 200, too.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Response, Url};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::hydrator::plan::Outcome;
+use crate::hydrator::tokens::Client as OAuth;
+use crate::stream::hydration::Pair;
+use crate::vendors::ask::{Answer, Api, Call, Per, Told};
+
+/// What a call may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// To connect, TLS included.
+    pub connect: Duration,
+    /// From the request to the head of its answer.
+    pub first_byte: Duration,
+    /// From the request to the answer's last byte.
+    pub whole: Duration,
+    /// The largest body, bytes.
+    pub body_bytes: usize,
+}
+
+/// Where a vendor's API is: https, or plain http on this very machine (a vendor that is played).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base(Url);
+
+impl Base {
+    /// The base of this text: scheme, host, and a path that may be empty, without a slash at the end.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let url = Url::parse(text).ok()?;
+        let loopback = match url.host_str()? {
+            "localhost" => true,
+            host => {
+                let host = host.trim_start_matches('[').trim_end_matches(']');
+                host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+            }
+        };
+        let scheme = url.scheme() == "https" || (url.scheme() == "http" && loopback);
+        let plain = url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && !text.ends_with('/');
+        (scheme && plain).then_some(Self(url))
+    }
+
+    /// The address of a call: under this base, or none.
+    fn of(&self, call: &Call) -> Option<Url> {
+        let shared = self.0.path().trim_end_matches('/');
+        let path = format!("{shared}{}", call.path);
+        let mut url = self.0.clone();
+        url.set_path(&path);
+        // What the parser changes (dots, spaces, a question mark) was no path of a vendor's file.
+        if !call.path.starts_with('/') || url.path() != path {
+            return None;
+        }
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&call.query);
+        }
+        Some(url)
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// How.
+    pub outcome: Outcome,
+    /// The status, where there was an answer.
+    pub status: Option<u16>,
+    /// Whose calls a refusal for too many stops.
+    pub whose: Per,
+    /// What the vendor tells of its quota.
+    pub told: Option<Told>,
+    /// The content type and the body, of a document.
+    pub document: Option<(String, Bytes)>,
+}
+
+impl Fetched {
+    const fn without_answer(outcome: Outcome) -> Self {
+        Self { outcome, status: None, whose: Per::App, told: None, document: None }
+    }
+}
+
+/// The one client, with its pool of connections. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    client: Client,
+    limits: Limits,
+}
+
+/// How long a connection waits for its next call.
+const IDLE: Duration = Duration::from_secs(60);
+/// What we call ourselves.
+const AGENT: &str = concat!("biometric-bridge/", env!("CARGO_PKG_VERSION"));
+
+impl Fetcher {
+    /// A client; nothing is asked yet.
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up.
+    pub fn new(limits: Limits) -> Result<Self> {
+        let client = Client::builder()
+            .connect_timeout(limits.connect)
+            .pool_idle_timeout(IDLE)
+            .user_agent(AGENT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .map_err(|_text| Error::internal("make a client for vendors' APIs"))?;
+        Ok(Self { client, limits })
+    }
+
+    /// Makes a call with this token.
+    ///
+    /// # Errors
+    /// [`Kind::ValidationError`] where the call or the token is none: neither is the vendor's fault.
+    pub async fn get(
+        &self,
+        api: &dyn Api,
+        base: &Base,
+        call: &Call,
+        token: &SecretString,
+    ) -> Result<Fetched> {
+        let wrong = |code: &str| Error::new(Kind::ValidationError, "describe a call", code);
+        let url = base.of(call).ok_or_else(|| wrong("path"))?;
+        let bearer = format!("Bearer {}", token.expose_secret());
+        let mut bearer = HeaderValue::from_str(&bearer).map_err(|_text| wrong("token"))?;
+        bearer.set_sensitive(true);
+        let request = self
+            .client
+            .get(url)
+            .header(AUTHORIZATION, bearer)
+            .header(ACCEPT, HeaderValue::from_static("application/json"));
+        let whole = async {
+            match tokio::time::timeout(self.limits.first_byte, request.send()).await {
+                Ok(Ok(response)) => self.read(api, response).await,
+                Ok(Err(error)) if error.is_connect() => {
+                    Fetched::without_answer(Outcome::Unreachable)
+                }
+                Ok(Err(_text)) => Fetched::without_answer(Outcome::BrokenOff),
+                Err(_elapsed) => Fetched::without_answer(Outcome::Silent),
+            }
+        };
+        let ended = tokio::time::timeout(self.limits.whole, whole).await;
+        Ok(ended.unwrap_or(Fetched::without_answer(Outcome::TooSlow)))
+    }
+
+    /// Reads an answer as far as it is worth reading.
+    async fn read(&self, api: &dyn Api, mut response: Response) -> Fetched {
+        let status = response.status().as_u16();
+        let headers = response.headers();
+        let told = api.told(headers);
+        let (answer, whose) = (api.answer(status, headers), api.limits(headers));
+        let without_body =
+            |outcome| Fetched { outcome, status: Some(status), whose, told, document: None };
+        if (300..400).contains(&status) {
+            return without_body(Outcome::Redirected);
+        }
+        if answer != Answer::Document {
+            return without_body(Outcome::Answered(answer));
+        }
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let content_type = text(CONTENT_TYPE).unwrap_or_default().to_owned();
+        let plain = text(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
+        if !plain || !is_json(&content_type) {
+            return without_body(Outcome::NotJson);
+        }
+        let cap = self.limits.body_bytes;
+        let announced = response.content_length().and_then(|length| usize::try_from(length).ok());
+        if announced.is_some_and(|length| length > cap) {
+            return without_body(Outcome::TooLarge);
+        }
+        let mut body = BytesMut::with_capacity(announced.unwrap_or(0));
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len().saturating_add(chunk.len()) > cap => {
+                    return without_body(Outcome::TooLarge);
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(_text) => return without_body(Outcome::BrokenOff),
+            }
+        }
+        let document = Some((content_type, body.freeze()));
+        Fetched { outcome: Outcome::Answered(answer), status: Some(status), whose, told, document }
+    }
+}
+
+/// Whether a content type is JSON's, or one built on it.
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// How an exchange of a refresh token ended.
+#[derive(Clone, Debug)]
+pub enum Exchanged {
+    /// Another pair, living so long.
+    Pair {
+        /// The pair; without a refresh token where the vendor keeps the old one.
+        pair: Pair,
+        /// How long the access token lives, where the vendor says so.
+        lives: Option<Duration>,
+    },
+    /// The refresh token is not taken.
+    Refused,
+    /// Neither; it may be tried again.
+    Failed(Outcome),
+}
+
+/// What a token endpoint answers (RFC 6749, §5.1); of the rest nothing is read.
+#[derive(Deserialize)]
+struct Answered {
+    access_token: SecretString,
+    #[serde(default)]
+    refresh_token: Option<SecretString>,
+    #[serde(default)]
+    expires_in: Option<u64>,
+}
+
+/// The largest answer of a token endpoint, bytes.
+const TOKEN_BYTES_MAX: usize = 64 * 1024;
+
+impl Fetcher {
+    /// Exchanges a refresh token for another pair.
+    pub async fn exchange(&self, client: &OAuth, refresh: &SecretString) -> Exchanged {
+        let mut form = client.url.0.clone();
+        form.query_pairs_mut()
+            .append_pair("grant_type", "refresh_token")
+            .append_pair("refresh_token", refresh.expose_secret())
+            .append_pair("client_id", &client.id)
+            .append_pair("client_secret", client.secret.expose_secret())
+            .extend_pairs(client.scope.map(|scope| ("scope", scope)));
+        // A query is written as a form is.
+        let body = form.query().unwrap_or_default().to_owned();
+        let request = self
+            .client
+            .post(client.url.0.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .body(body);
+        let whole = async {
+            let response = match request.send().await {
+                Ok(response) => response,
+                Err(error) if error.is_connect() => return Exchanged::Failed(Outcome::Unreachable),
+                Err(_text) => return Exchanged::Failed(Outcome::BrokenOff),
+            };
+            read_pair(response).await
+        };
+        let ended = tokio::time::timeout(self.limits.whole, whole).await;
+        ended.unwrap_or(Exchanged::Failed(Outcome::TooSlow))
+    }
+}
+
+/// What a token endpoint says where it refuses (RFC 6749, §5.2).
+#[derive(Deserialize)]
+struct Denied {
+    error: String,
+}
+
+/// Refusals that are about us, not about the person: nobody has to consent anew for our misconfiguration.
+const OURS: [&str; 4] =
+    ["invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope"];
+
+async fn read_pair(response: Response) -> Exchanged {
+    let status = response.status().as_u16();
+    match status {
+        200..=299 | 400 | 401 => {}
+        300..=399 => return Exchanged::Failed(Outcome::Redirected),
+        429 => return Exchanged::Failed(Outcome::Answered(Answer::Limited(None))),
+        _ => return Exchanged::Failed(Outcome::Answered(Answer::Unavailable)),
+    }
+    let body = match read_small(response).await {
+        Ok(body) => body,
+        Err(outcome) => return Exchanged::Failed(outcome),
+    };
+    if status >= 400 {
+        let denied = serde_json::from_slice::<Denied>(&body).map(|denied| denied.error);
+        let person = match denied.as_deref() {
+            Ok("invalid_grant") => true,
+            // Oura says `invalid_request` of a dead token; some say nothing that can be read.
+            Ok(error) => status == 400 && !OURS.contains(&error),
+            Err(_text) => status == 400,
+        };
+        let ours = Exchanged::Failed(Outcome::Answered(Answer::Refused));
+        return if person { Exchanged::Refused } else { ours };
+    }
+    match serde_json::from_slice::<Answered>(&body) {
+        Ok(read) => Exchanged::Pair {
+            pair: Pair { access: read.access_token, refresh: read.refresh_token },
+            lives: read.expires_in.map(Duration::from_secs),
+        },
+        Err(_text) => Exchanged::Failed(Outcome::NotJson),
+    }
+}
+
+async fn read_small(mut response: Response) -> std::result::Result<BytesMut, Outcome> {
+    let mut body = BytesMut::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len().saturating_add(chunk.len()) > TOKEN_BYTES_MAX => {
+                return Err(Outcome::TooLarge);
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(_text) => return Err(Outcome::BrokenOff),
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! What a fetch that ended means for its row: pure, its randomness is an argument.
+//!
+//! | how it ended | then |
+//! | --- | --- |
+//! | a document | done, once the log has it |
+//! | not there yet | as the vendor's contract says, then given up |
+//! | the token is not taken | renewed once, then given up: the connection has to be made anew |
+//! | consent withdrawn, or a request that is refused | given up |
+//! | too many calls | when the vendor says; nobody asks it before |
+//! | 5xx, not reached, silent, too slow, broken off | again, further and further apart, for ever: the vendor's fault |
+//! | a redirect, no JSON, too large | the same, and given up after [`ODD_MAX`] in a row |
+//!
+//! A record is never given up for the world's fault, and the world is not asked for ever for a bad record.
+
+use std::time::Duration;
+
+use crate::error::Kind;
+use crate::hydrator::breaker::Said;
+use crate::stream::hydration::Fate;
+use crate::vendors::ask::Answer;
+
+/// How a fetch ended: a closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The vendor's answer, by its status; a document is whole and JSON.
+    Answered(Answer),
+    /// A status that leads elsewhere; it is not followed.
+    Redirected,
+    /// A success that is no JSON: a page for people.
+    NotJson,
+    /// A body above the cap; it was not read to its end.
+    TooLarge,
+    /// No connection: name, route or TLS.
+    Unreachable,
+    /// No first byte of an answer in time.
+    Silent,
+    /// An answer that did not end in time.
+    TooSlow,
+    /// An answer that broke off.
+    BrokenOff,
+}
+
+impl Outcome {
+    /// The name on metrics and in reasons.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Answered(Answer::Document) => "document",
+            Self::Answered(Answer::NotYet) => "not_yet",
+            Self::Answered(Answer::Unauthorised) => "unauthorised",
+            Self::Answered(Answer::Forbidden) => "forbidden",
+            Self::Answered(Answer::Limited(_)) => "limited",
+            Self::Answered(Answer::Unavailable) => "unavailable",
+            Self::Answered(Answer::Refused) => "refused",
+            Self::Redirected => "redirected",
+            Self::NotJson => "not_json",
+            Self::TooLarge => "too_large",
+            Self::Unreachable => "unreachable",
+            Self::Silent => "silent",
+            Self::TooSlow => "too_slow",
+            Self::BrokenOff => "broken_off",
+        }
+    }
+
+    /// What it says of the vendor, for the breaker. Too many calls is an answer: the quota's business.
+    #[must_use]
+    pub const fn said(self) -> Said {
+        match self {
+            Self::Answered(Answer::Unavailable)
+            | Self::Redirected
+            | Self::NotJson
+            | Self::Unreachable
+            | Self::Silent
+            | Self::TooSlow
+            | Self::BrokenOff => Said::Ill,
+            Self::Answered(
+                Answer::Document
+                | Answer::NotYet
+                | Answer::Unauthorised
+                | Answer::Forbidden
+                | Answer::Limited(_)
+                | Answer::Refused,
+            )
+            | Self::TooLarge => Said::Well,
+        }
+    }
+}
+
+/// What is done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The body goes to the log, and then the row is done.
+    Keep,
+    /// Another token, and once more at once.
+    Renew,
+    /// The row waits.
+    Later {
+        /// How it goes on.
+        fate: Fate,
+        /// How long nobody asks this vendor at all.
+        hold: Option<Duration>,
+    },
+    /// The row ends, with a dead letter of this kind.
+    GiveUp {
+        /// The kind.
+        kind: Kind,
+        /// Why, in our words.
+        reason: &'static str,
+    },
+}
+
+/// What stands before a fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// "Not there yet" in a row.
+    pub attempts: u32,
+    /// Spoiled tries in a row.
+    pub failures: u32,
+    /// Whether the token was renewed for this very fetch.
+    pub renewed: bool,
+}
+
+/// Tries in a row that end oddly before a record is given up.
+pub const ODD_MAX: u32 = 10;
+/// Why a record is given up whose connection's tokens the vendor does not take.
+pub const NOT_TAKEN: &str = "a renewed token is not taken";
+/// The first wait after a spoiled try; each next one is twice as long.
+const PAUSE_MIN: Duration = Duration::from_secs(5);
+/// The longest wait after a spoiled try.
+const PAUSE_MAX: Duration = Duration::from_secs(900);
+/// The wait where a vendor says "too many" and not how long.
+const LIMITED: Duration = Duration::from_secs(60);
+/// The longest wait that a vendor's word is taken for: the longest window that any has.
+const LIMITED_MAX: Duration = Duration::from_secs(86_400);
+
+/// What follows. `again_s` is the vendor's word on "not there yet"; `chance` spreads rows that failed together.
+#[must_use]
+pub fn next(
+    outcome: Outcome,
+    tried: Tried,
+    again_s: impl Fn(u32) -> Option<u32>,
+    chance: u64,
+) -> Next {
+    match outcome {
+        Outcome::Answered(Answer::Document) => Next::Keep,
+        Outcome::Answered(Answer::NotYet) => {
+            let attempts = tried.attempts.saturating_add(1);
+            let Some(seconds) = again_s(attempts) else {
+                return give_up(Kind::WearableApiError, "never became available");
+            };
+            let after = Duration::from_secs(seconds.into());
+            // Later by up to a tenth: never earlier than the contract says.
+            let after = after.saturating_add(share(after / 10, chance));
+            let reason = outcome.name();
+            let fate = Fate::Later { after, attempts, failures: 0, reason };
+            Next::Later { fate, hold: None }
+        }
+        Outcome::Answered(Answer::Unauthorised) if !tried.renewed => Next::Renew,
+        Outcome::Answered(Answer::Unauthorised) => give_up(Kind::AuthenticationError, NOT_TAKEN),
+        Outcome::Answered(Answer::Forbidden) => {
+            give_up(Kind::AuthenticationError, "the person's consent does not cover it")
+        }
+        Outcome::Answered(Answer::Refused) => {
+            give_up(Kind::WearableApiError, "the vendor refuses the request")
+        }
+        Outcome::Answered(Answer::Limited(told)) => {
+            let told = told.map_or(LIMITED, |seconds| Duration::from_secs(seconds.into()));
+            let hold = told.clamp(Duration::from_secs(1), LIMITED_MAX);
+            let after = hold.saturating_add(share(PAUSE_MIN, chance));
+            Next::Later { fate: waits(after, tried, outcome.name()), hold: Some(hold) }
+        }
+        Outcome::Redirected | Outcome::NotJson | Outcome::TooLarge
+            if tried.failures.saturating_add(1) >= ODD_MAX =>
+        {
+            match outcome {
+                Outcome::TooLarge => give_up(Kind::PayloadTooLarge, "the body is above the cap"),
+                Outcome::NotJson => give_up(Kind::WearableApiError, "the answer is no JSON"),
+                _ => give_up(Kind::WearableApiError, "the answer leads elsewhere"),
+            }
+        }
+        Outcome::Answered(Answer::Unavailable)
+        | Outcome::Redirected
+        | Outcome::NotJson
+        | Outcome::TooLarge
+        | Outcome::Unreachable
+        | Outcome::Silent
+        | Outcome::TooSlow
+        | Outcome::BrokenOff => spoiled(tried, outcome.name(), chance),
+    }
+}
+
+/// A try that our side of the world, or the vendor's, spoiled: again later, further apart each time.
+#[must_use]
+pub fn spoiled(tried: Tried, reason: &'static str, chance: u64) -> Next {
+    let failures = tried.failures.saturating_add(1);
+    let doubled = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)));
+    let whole = doubled.min(PAUSE_MAX);
+    // Between half and all of it, so that what failed together does not come back together.
+    let after = (whole / 2).saturating_add(share(whole / 2, chance));
+    let fate = Fate::Later { after, attempts: tried.attempts, failures, reason };
+    Next::Later { fate, hold: None }
+}
+
+/// The row waits and has tried nothing that counts.
+#[must_use]
+pub const fn waits(after: Duration, tried: Tried, reason: &'static str) -> Fate {
+    Fate::Later { after, attempts: tried.attempts, failures: tried.failures, reason }
+}
+
+const fn give_up(kind: Kind, reason: &'static str) -> Next {
+    Next::GiveUp { kind, reason }
+}
+
+/// A share of this time by chance, from nothing to all but all of it.
+fn share(time: Duration, chance: u64) -> Duration {
+    let us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
+    Duration::from_micros(chance % us)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FRESH: Tried = Tried { attempts: 0, failures: 0, renewed: false };
+
+    /// Every way to end, by its name.
+    fn all() -> Vec<Outcome> {
+        let answers = [
+            Answer::Document,
+            Answer::NotYet,
+            Answer::Unauthorised,
+            Answer::Forbidden,
+            Answer::Limited(Some(30)),
+            Answer::Unavailable,
+            Answer::Refused,
+        ];
+        let others = [
+            Outcome::Redirected,
+            Outcome::NotJson,
+            Outcome::TooLarge,
+            Outcome::Unreachable,
+            Outcome::Silent,
+            Outcome::TooSlow,
+            Outcome::BrokenOff,
+        ];
+        answers.into_iter().map(Outcome::Answered).chain(others).collect()
+    }
+
+    fn again_s(attempt: u32) -> Option<u32> {
+        [30, 300].get(usize::try_from(attempt).expect("small") - 1).copied()
+    }
+
+    fn after(next: Next) -> Duration {
+        match next {
+            Next::Later { fate: Fate::Later { after, .. }, .. } => after,
+            other => panic!("{other:?} does not wait"),
+        }
+    }
+
+    #[test]
+    fn each_outcome_has_a_name_that_the_metric_knows() {
+        let names: Vec<&str> = all().into_iter().map(Outcome::name).collect();
+        let known = crate::telemetry::table::OUTCOME.values(&[]);
+        assert_eq!(names.iter().filter(|name| known.contains(name)).count(), 14, "{names:?}");
+    }
+
+    #[test]
+    fn not_there_yet_is_tried_as_long_as_the_vendor_says() {
+        let not_yet = Outcome::Answered(Answer::NotYet);
+        for (attempts, least) in [(0, 30), (1, 300)] {
+            for chance in [0, 1, u64::MAX] {
+                let after = after(next(not_yet, Tried { attempts, ..FRESH }, again_s, chance));
+                let least = Duration::from_secs(least);
+                assert!((least..least + least / 10).contains(&after), "{after:?}");
+            }
+        }
+        let last = next(not_yet, Tried { attempts: 2, ..FRESH }, again_s, 0);
+        assert!(matches!(last, Next::GiveUp { kind: Kind::WearableApiError, .. }), "{last:?}");
+    }
+
+    #[test]
+    fn a_token_is_renewed_once() {
+        let refused = Outcome::Answered(Answer::Unauthorised);
+        assert_eq!(next(refused, FRESH, again_s, 0), Next::Renew);
+        let again = next(refused, Tried { renewed: true, ..FRESH }, again_s, 0);
+        assert!(matches!(again, Next::GiveUp { kind: Kind::AuthenticationError, .. }));
+    }
+
+    #[test]
+    fn a_limit_holds_the_whole_vendor_as_long_as_it_says() {
+        for (told, hold) in [(Some(30), 30), (None, 60), (Some(0), 1), (Some(u32::MAX), 86_400)] {
+            let next = next(Outcome::Answered(Answer::Limited(told)), FRESH, again_s, 3);
+            let Next::Later {
+                fate: Fate::Later { after, attempts: 0, failures: 0, .. },
+                hold: held,
+            } = next
+            else {
+                panic!("{next:?}")
+            };
+            assert_eq!(held, Some(Duration::from_secs(hold)));
+            assert!(after >= Duration::from_secs(hold), "{after:?}");
+        }
+    }
+
+    proptest! {
+        /// The world's fault is tried for ever, ever further apart, up to a bound.
+        #[test]
+        fn the_world_s_fault_is_never_the_record_s_end(failures in 0_u32..10_000, chance: u64) {
+            for outcome in all().into_iter().filter(|outcome| outcome.said() == Said::Ill) {
+                let odd = matches!(outcome, Outcome::Redirected | Outcome::NotJson);
+                let next = next(outcome, Tried { failures, ..FRESH }, again_s, chance);
+                if odd && failures + 1 >= ODD_MAX {
+                    prop_assert!(matches!(next, Next::GiveUp { .. }), "{:?}", next);
+                    continue;
+                }
+                let whole = PAUSE_MIN.saturating_mul(1 << failures.min(20)).min(PAUSE_MAX);
+                let after = after(next);
+                prop_assert!(after >= whole / 2 && after <= whole, "{:?} of {:?}", after, whole);
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The hydrator role: a loop for each vendor that has an API, over the queue, the vault and the log.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{patiently, pipeline, probe_deadline, serve_admin, telemetry};
+use crate::config::{Config, Profile, Vendor};
+use crate::error::{Error, Kind, Result};
+use crate::hydrator::fetch::{Base, Fetcher};
+use crate::hydrator::tokens::{Client, Keyring};
+use crate::hydrator::worker::{Desk, Hydrator};
+use crate::ingress::PSEUDONYM_KEY_BYTES_MIN;
+use crate::kafka::admin;
+use crate::kafka::producer::Sending;
+use crate::model::contract::Topic;
+use crate::model::id::PseudonymKey;
+use crate::postgres::migrate;
+use crate::postgres::queue::PostgresQueue;
+use crate::postgres::vault::{Keys, PostgresVault};
+use crate::stream::hydration::Queue as _;
+use crate::telemetry::health::Readiness;
+use crate::telemetry::metrics::Metrics;
+use crate::vendors;
+use crate::vendors::ask::Api;
+
+/// What the hydrator needs of Kafka.
+pub const TOPICS: [Topic; 2] = [Topic::RawDocuments, Topic::DeadLetters];
+
+/// How often what waits is counted.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+
+type Real = Hydrator<PostgresQueue, Keyring<PostgresVault>, Sending>;
+
+/// Runs the hydrator until `stop`.
+///
+/// # Errors
+/// What is missing, with what to run; or that a vendor's loop ended by itself.
+pub async fn run(config: &Config, stop: CancellationToken) -> Result<()> {
+    let keys = keys(config)?;
+    let (metrics, exporter) = telemetry(config, "hydrator")?;
+    let sender = Sending::start(&config.kafka, "hydrator")?;
+    let (ended, started) = (CancellationToken::new(), Arc::default());
+    let readiness = Readiness::new(stop.clone(), probe_deadline(config));
+    let readiness = pipeline::probes(config, readiness, Arc::clone(&started));
+    serve_admin(config, readiness, &metrics, ended.clone()).await?;
+    let checked = check(config, &stop).await;
+    let done = match checked {
+        Ok(()) => {
+            started.store(true, std::sync::atomic::Ordering::Release);
+            open(config, keys, sender, &metrics, stop).await
+        }
+        Err(error) => Err(error),
+    };
+    exporter.stop().await;
+    ended.cancel();
+    done
+}
+
+/// The keys that open tokens.
+///
+/// # Errors
+/// `validation_error` where a key that is needed is not there, or too short, with its name in the configuration.
+pub fn keys(config: &Config) -> Result<Keys> {
+    let secrets = &config.secrets;
+    // The keys of raw topics are made with it: order per person holds only if everybody has the same.
+    let pseudonym = secrets.pseudonym_key.as_ref().map_or(0, |key| key.expose_secret().len());
+    if pseudonym < PSEUDONYM_KEY_BYTES_MIN {
+        let doing = "find the pseudonyms' key; secrets.pseudonym_key: at least 16 bytes";
+        return Err(Error::new(Kind::ValidationError, doing, ""));
+    }
+    let current = secrets.token_key.as_ref().ok_or_else(|| {
+        let doing = "find the tokens' key: name its file in secrets.token_key_file";
+        Error::new(Kind::ValidationError, doing, "")
+    })?;
+    Keys::new(current, secrets.previous_token_key.as_ref())
+}
+
+/// Waits for what is needed.
+///
+/// # Errors
+/// What is missing and no waiting mends, with what to run.
+pub async fn check(config: &Config, stop: &CancellationToken) -> Result<()> {
+    let production = config.profile == Profile::Production;
+    let stopped = || stop.is_cancelled();
+    patiently(stopped, || migrate::check(&config.postgres)).await?;
+    patiently(stopped, || admin::check(&config.kafka, &TOPICS, production)).await
+}
+
+/// Fetches until `stop`, then ends what is under way.
+///
+/// # Errors
+/// Where a part cannot be made, or a vendor's loop ended by itself.
+pub async fn open(
+    config: &Config,
+    keys: Keys,
+    sender: Sending,
+    metrics: &Metrics,
+    stop: CancellationToken,
+) -> Result<()> {
+    let fetcher = Fetcher::new(config.hydrator.limits())?;
+    let vault = PostgresVault::new(&config.postgres, keys)?;
+    let pseudonym = config.secrets.pseudonym_key.clone().unwrap_or_default();
+    let hydrator = Arc::new(Hydrator {
+        queue: PostgresQueue::new(&config.postgres)?,
+        tokens: Keyring::new(
+            vault,
+            fetcher.clone(),
+            clients(config),
+            metrics.clone(),
+            config.hydrator.speed,
+        ),
+        sender,
+        fetcher,
+        pseudonyms: PseudonymKey::new(pseudonym.expose_secret().as_bytes()),
+        settings: config.hydrator.clone(),
+        metrics: metrics.clone(),
+    });
+    let mut loops = JoinSet::new();
+    for desk in desks(config) {
+        let (hydrator, stop) = (Arc::clone(&hydrator), stop.clone());
+        loops.spawn(async move { hydrator.serve(&desk, &stop).await });
+    }
+    let (counted, counting) = (Arc::clone(&hydrator), stop.clone());
+    loops.spawn(async move { count(&counted, &counting).await });
+    tracing::info!("the hydrator fetches");
+    let mut done = Ok(());
+    while let Some(ended) = loops.join_next().await {
+        if ended.is_err() || !stop.is_cancelled() {
+            stop.cancel();
+            done = Err(Error::internal("run a vendor's loop"));
+        }
+    }
+    tracing::info!("the hydrator is closed");
+    done
+}
+
+/// What this vendor's section says, with what its file says of its API.
+fn apis(config: &Config) -> impl Iterator<Item = (&'static str, &'static dyn Api, &Vendor)> {
+    vendors::ALL.iter().filter_map(|vendor| {
+        let section = config.vendors.get(vendor.name()).filter(|section| section.enabled)?;
+        Some((vendor.name(), vendor.api()?, section))
+    })
+}
+
+/// Every vendor that has an API and is not switched off.
+fn desks(config: &Config) -> Vec<Desk> {
+    let desk = |(name, api, section): (&'static str, &'static dyn Api, &Vendor)| {
+        let base = Base::parse(section.api_base.as_deref().unwrap_or(api.base()))?;
+        Some(Desk { name, api, base })
+    };
+    apis(config).filter_map(desk).collect()
+}
+
+/// What the vendors know us by, where their tokens are renewed.
+fn clients(config: &Config) -> BTreeMap<String, Client> {
+    let client = |(name, api, section): (&'static str, &'static dyn Api, &Vendor)| {
+        let renewal = api.renewal()?;
+        let url = Base::parse(section.renewal_url.as_deref().unwrap_or(renewal.url))?;
+        let (id, secret) = (section.client_id.clone()?, section.client_secret.clone()?);
+        Some((name.to_owned(), Client { url, scope: renewal.scope, id, secret }))
+    };
+    apis(config).filter_map(client).collect()
+}
+
+/// Counts what waits, until `stop`.
+async fn count(hydrator: &Real, stop: &CancellationToken) {
+    while !stop.is_cancelled() {
+        // What does not answer here does not answer the loops either, and they say so.
+        if let Ok(depths) = hydrator.queue.depths().await {
+            for vendor in vendors::names() {
+                let depth = depths.iter().find(|depth| depth.vendor == vendor);
+                let (due, later) = depth.map_or((0, 0), |depth| (depth.due, depth.later));
+                hydrator.metrics.hydrations.at([vendor, "now"]).set(due);
+                hydrator.metrics.hydrations.at([vendor, "later"]).set(later);
+            }
+        }
+        let next = tokio::time::timeout(COUNT_EVERY, stop.cancelled()).await;
+        drop(next);
+    }
+}

@@ -1,0 +1,778 @@
+//! The vendors as they are asked: tokens, quotas, faults of calls, and what was seen by whom.
+//!
+//! The time is an argument, in the world's own microseconds. A fault of a call is decided by what is asked for and
+//! how often it was asked for before, so that it does not depend on who else asks meanwhile.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::json;
+
+use super::dice::Seed;
+use super::fault::Fault;
+use super::grant::{Exchange, Grant, Tokens};
+use super::place::SECOND;
+use super::quota::{Left, Limit, Quotas};
+use super::story::{Entry, Played, Story, Version};
+use super::truth::Excuse;
+use super::whoop;
+use crate::model::time::{Micros, Moment};
+
+/// A request.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// The method.
+    pub method: String,
+    /// The path, which begins with the vendor's name.
+    pub path: String,
+    /// The query, as it came.
+    pub query: String,
+    /// The bearer token.
+    pub bearer: Option<String>,
+    /// The body, of a form.
+    pub form: String,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// Headers, the content type among them.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+    /// What is done with it.
+    pub manner: Manner,
+}
+
+/// How an answer is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// At once.
+    AtOnce,
+    /// After seconds.
+    Slowly,
+    /// Never: the connection stays open.
+    Never,
+    /// Never: the connection is closed.
+    HangUp,
+}
+
+impl Reply {
+    fn json(status: u16, body: String) -> Self {
+        let headers = vec![("content-type", "application/json".to_owned())];
+        Self { status, headers, body, manner: Manner::AtOnce }
+    }
+
+    fn with(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+/// How a vendor's server is built.
+#[derive(Debug)]
+struct House {
+    /// Where its API is, below its name.
+    api: &'static str,
+    /// Where tokens are exchanged.
+    token: &'static str,
+    limits: &'static [Limit],
+    /// How long an access token lives, seconds.
+    token_s: i64,
+}
+
+const fn house(vendor: Played) -> House {
+    match vendor {
+        Played::Whoop => House {
+            api: "/developer",
+            token: "/oauth/oauth2/token",
+            limits: &[
+                Limit { window_s: 60, calls: 100 },
+                Limit { window_s: 86_400, calls: 10_000 },
+            ],
+            token_s: 3_600,
+        },
+    }
+}
+
+/// The least time that an access token lives in real time, seconds: in a world that runs fast a vendor's hour would
+/// be over before the token is used.
+const TOKEN_REAL_S: i64 = 20;
+
+/// The vendors while they are asked.
+#[derive(Debug)]
+pub struct Stage {
+    story: Story,
+    speed: i64,
+    secrets: BTreeMap<Played, String>,
+    grants: Vec<Grant>,
+    /// Accounts by the access tokens that were ever given.
+    bearers: HashMap<String, usize>,
+    /// Accounts by the refresh tokens that were ever given.
+    refreshers: HashMap<String, usize>,
+    quotas: BTreeMap<Played, Quotas>,
+    paths: HashMap<(Played, String), usize>,
+    /// The records of each account.
+    own: Vec<Vec<usize>>,
+    asked: HashMap<String, u64>,
+    /// The latest version of each record that somebody was given.
+    seen: Vec<u32>,
+    /// The latest version of each record whose announcement was taken.
+    heard: Vec<u32>,
+    /// Records of which a later announcement was given up.
+    unheard: HashMap<usize, u32>,
+    counts: BTreeMap<(Played, &'static str), u64>,
+}
+
+impl Stage {
+    /// The vendors of a story, which runs `speed` times as fast as real time. A vendor's secret is what its clients
+    /// must name to exchange tokens.
+    #[must_use]
+    pub fn new(story: Story, speed: u32, secrets: BTreeMap<Played, String>) -> Self {
+        let speed = i64::from(speed.max(1));
+        let (mut grants, mut bearers, mut refreshers) =
+            (Vec::new(), HashMap::new(), HashMap::new());
+        for (place, account) in story.accounts.iter().enumerate() {
+            let name = account.vendor.name();
+            let until = story.plan.begins() + lives(account.vendor, speed);
+            let misfortune = (account.revoked_at, account.lost_at);
+            grants.push(Grant::new((account.seed, name), misfortune, until));
+            let first = Grant::pair(account.seed, name, 0);
+            bearers.insert(first.access, place);
+            refreshers.insert(first.refresh, place);
+        }
+        let paths = story.entries.iter().enumerate().filter_map(|(place, entry)| {
+            let vendor = story.accounts.get(entry.account)?.vendor;
+            Some(((vendor, entry.path.clone()), place))
+        });
+        let mut own = vec![Vec::new(); story.accounts.len()];
+        for (place, entry) in story.entries.iter().enumerate() {
+            if let Some(own) = own.get_mut(entry.account) {
+                own.push(place);
+            }
+        }
+        let vendors = story.plan.vendors.iter();
+        Self {
+            own,
+            paths: paths.collect(),
+            quotas: vendors.map(|it| (*it, Quotas::new(house(*it).limits))).collect(),
+            seen: vec![0; story.entries.len()],
+            heard: vec![0; story.entries.len()],
+            asked: HashMap::new(),
+            unheard: HashMap::new(),
+            counts: BTreeMap::new(),
+            story,
+            speed,
+            secrets,
+            grants,
+            bearers,
+            refreshers,
+        }
+    }
+
+    /// The story.
+    #[must_use]
+    pub const fn story(&self) -> &Story {
+        &self.story
+    }
+
+    /// How often what happened, by vendor.
+    #[must_use]
+    pub const fn counts(&self) -> &BTreeMap<(Played, &'static str), u64> {
+        &self.counts
+    }
+
+    /// The quotas, by vendor.
+    #[must_use]
+    pub const fn quotas(&self) -> &BTreeMap<Played, Quotas> {
+        &self.quotas
+    }
+
+    /// Each account's first pair of tokens, and how long the access token lives in simulated time, seconds.
+    #[must_use]
+    pub fn first_tokens(&self) -> Vec<(Tokens, i64)> {
+        let of = |account: &super::story::Account| {
+            let tokens = Grant::pair(account.seed, account.vendor.name(), 0);
+            (tokens, lives(account.vendor, self.speed) / SECOND)
+        };
+        self.story.accounts.iter().map(of).collect()
+    }
+
+    fn count(&mut self, vendor: Played, what: &'static str) {
+        *self.counts.entry((vendor, what)).or_default() += 1;
+    }
+
+    /// Answers a request at this time.
+    pub fn answer(&mut self, ask: &Ask, at: Micros) -> Reply {
+        let mut parts = ask.path.trim_start_matches('/').splitn(2, '/');
+        let vendor = parts.next().and_then(Played::parse);
+        let Some(vendor) = vendor.filter(|vendor| self.quotas.contains_key(vendor)) else {
+            return Reply::json(404, json!({"error": "no vendor of this name"}).to_string());
+        };
+        let below = format!("/{}", parts.next().unwrap_or_default());
+        let house = house(vendor);
+        if below == house.token {
+            return self.exchange(vendor, ask, at);
+        }
+        match below.strip_prefix(house.api) {
+            Some(path) if ask.method == "GET" => self.call(vendor, path, ask, at),
+            Some(_) => Reply::json(405, "{}".to_owned()),
+            None => Reply::json(404, "{}".to_owned()),
+        }
+    }
+
+    fn exchange(&mut self, vendor: Played, ask: &Ask, at: Micros) -> Reply {
+        let refused =
+            |status, error: &str| Reply::json(status, json!({"error": error}).to_string());
+        if ask.method != "POST" {
+            return refused(405, "invalid_request");
+        }
+        let form = pairs(&ask.form);
+        let field = |name: &str| {
+            let mut found = form.iter().filter(|(known, _)| known == name);
+            found.next().map(|(_, value)| value.as_str()).unwrap_or_default()
+        };
+        let secret = self.secrets.get(&vendor).map(String::as_str).unwrap_or_default();
+        if field("client_id").is_empty() || (!secret.is_empty() && field("client_secret") != secret)
+        {
+            self.count(vendor, "exchanges of no client");
+            return refused(401, "invalid_client");
+        }
+        if field("grant_type") != "refresh_token" {
+            return refused(400, "unsupported_grant_type");
+        }
+        let refresh = field("refresh_token").to_owned();
+        let lives = lives(vendor, self.speed);
+        let place = self.refreshers.get(&refresh).copied();
+        let Some((place, grant)) = place.and_then(|at| Some((at, self.grants.get_mut(at)?))) else {
+            self.count(vendor, "exchanges of no token");
+            return refused(400, "invalid_grant");
+        };
+        match grant.exchange(&refresh, at, at + lives) {
+            Exchange::Pair(tokens) => {
+                self.count(vendor, "exchanges");
+                self.bearers.insert(tokens.access.clone(), place);
+                self.refreshers.insert(tokens.refresh.clone(), place);
+                let body = json!({
+                    "access_token": tokens.access, "refresh_token": tokens.refresh,
+                    "token_type": "bearer", "expires_in": lives / SECOND,
+                    "scope": "offline read:recovery read:cycles read:sleep read:workout",
+                });
+                Reply::json(200, body.to_string())
+            }
+            Exchange::Lost => {
+                self.count(vendor, "exchanges with their answers lost");
+                Reply { manner: Manner::HangUp, ..refused(503, "lost") }
+            }
+            Exchange::Refused => {
+                let revoked = grant.is_revoked(at);
+                let what =
+                    if revoked { "exchanges after consent" } else { "exchanges of spent tokens" };
+                self.count(vendor, what);
+                refused(400, "invalid_grant")
+            }
+        }
+    }
+
+    fn call(&mut self, vendor: Played, path: &str, ask: &Ask, at: Micros) -> Reply {
+        let bearer = ask.bearer.as_deref().unwrap_or_default();
+        let place = self.bearers.get(bearer).copied();
+        let grant = place.and_then(|place| self.grants.get(place));
+        let taken = grant.is_some_and(|grant| grant.takes(bearer, at));
+        let Some(account) = place.filter(|_| taken) else {
+            self.count(vendor, "calls without a token that lives");
+            return Reply::json(401, json!({"message": "unauthorized"}).to_string());
+        };
+        let Some(left) = self.quotas.get_mut(&vendor).map(|quotas| quotas.call(at)) else {
+            return Reply::json(404, "{}".to_owned());
+        };
+        let reply = if left.granted {
+            self.faulty(vendor, (path, &ask.query), account, at)
+        } else {
+            self.count(vendor, "calls beyond the quota");
+            Reply::json(429, json!({"message": "too many requests"}).to_string())
+        };
+        Self::rated(vendor, reply, left)
+    }
+
+    /// A call within the quota, and what goes wrong with it.
+    fn faulty(
+        &mut self,
+        vendor: Played,
+        (path, query): (&str, &str),
+        account: usize,
+        at: Micros,
+    ) -> Reply {
+        let asked = self.asked.entry(format!("{account} {path} {query}")).or_default();
+        *asked += 1;
+        let asked = *asked;
+        let seed = self.accounts_seed(account).of(path, asked).of(query, 0);
+        let shares = self.story.plan.shares;
+        let hit = |fault, name: &str| seed.of(name, 0).within(shares.of(fault));
+        if hit(Fault::Throttle, "throttle") {
+            self.count(vendor, "calls throttled within the quota");
+            return Reply::json(429, json!({"message": "too many requests"}).to_string());
+        }
+        if hit(Fault::Unavailable, "unavailable") {
+            self.count(vendor, "calls answered 503");
+            return Reply::json(503, json!({"message": "service unavailable"}).to_string());
+        }
+        if hit(Fault::Html, "html") {
+            self.count(vendor, "calls answered with a page");
+            let page = "<!DOCTYPE html><html><body>We will be right back.</body></html>";
+            let headers = vec![("content-type", "text/html; charset=utf-8".to_owned())];
+            return Reply { headers, ..Reply::json(200, page.to_owned()) };
+        }
+        if hit(Fault::Hang, "hang") {
+            self.count(vendor, "calls never answered");
+            return Reply { manner: Manner::Never, ..Reply::json(503, String::new()) };
+        }
+        let slow = hit(Fault::Slow, "slow");
+        if slow {
+            self.count(vendor, "calls answered slowly");
+        }
+        let reply = match whoop::collection(path) {
+            Some(record_type) => self.page(vendor, record_type, query, account, at),
+            None => self.document(vendor, path, account, at),
+        };
+        Reply { manner: if slow { Manner::Slowly } else { Manner::AtOnce }, ..reply }
+    }
+
+    fn accounts_seed(&self, account: usize) -> Seed {
+        let account = self.story.accounts.get(account);
+        account.map_or(Seed(self.story.plan.seed), |account| account.seed.of("calls", 0))
+    }
+
+    /// A page of WHOOP's collections: what began within the window, newest first.
+    fn page(
+        &mut self,
+        vendor: Played,
+        record_type: &str,
+        query: &str,
+        account: usize,
+        at: Micros,
+    ) -> Reply {
+        let asked = pairs(query);
+        let of = |name: &str| {
+            asked.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        };
+        let moment = |name| of(name).map(Moment::parse).transpose();
+        let limit: Option<usize> = of("limit").map_or(Some(10), |text| text.parse().ok());
+        let (Ok(from), Ok(until), Some(limit @ 1..=25)) = (moment("start"), moment("end"), limit)
+        else {
+            self.count(vendor, "pages that nobody may ask for");
+            return Reply::json(400, json!({"message": "bad request"}).to_string());
+        };
+        let from = from.map_or(Micros::MIN, |from| from.at_us);
+        let until = until.map_or(at, |until| until.at_us);
+        let mut found: Vec<(Micros, usize, u32, &str)> = Vec::new();
+        for place in self.own.get(account).into_iter().flatten() {
+            let now = self.story.entries.get(*place).and_then(|entry| current(entry, at));
+            let Some((truth, document)) =
+                now.and_then(|now| Some((&now.truth, now.document.as_deref()?)))
+            else {
+                continue;
+            };
+            let start = truth.start.unwrap_or_default();
+            if truth.record_type == record_type && (from..until).contains(&start) {
+                found.push((start, *place, truth.order, document));
+            }
+        }
+        found.sort_by_key(|(start, ..)| std::cmp::Reverse(*start));
+        let skipped: usize = of("nextToken").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let left = found.len().saturating_sub(skipped.saturating_add(limit));
+        let page: Vec<_> = found.into_iter().skip(skipped).take(limit).collect();
+        let records: Vec<&str> = page.iter().map(|(.., document)| *document).collect();
+        let next = if left > 0 { format!(r#""{}""#, skipped + limit) } else { "null".to_owned() };
+        let body = format!(r#"{{"records":[{}],"next_token":{next}}}"#, records.join(","));
+        for (_, place, order, _) in page {
+            if let Some(seen) = self.seen.get_mut(place) {
+                *seen = (*seen).max(order);
+            }
+        }
+        self.count(vendor, "pages");
+        Reply::json(200, body)
+    }
+
+    fn document(&mut self, vendor: Played, path: &str, account: usize, at: Micros) -> Reply {
+        let place = self.paths.get(&(vendor, path.to_owned())).copied();
+        let entry = place.and_then(|place| Some((place, self.story.entries.get(place)?)));
+        let own = entry.filter(|(_, entry)| entry.account == account);
+        let now = own.and_then(|(place, entry)| Some((place, current(entry, at)?)));
+        let Some((place, (order, document))) =
+            now.map(|(place, version)| (place, (version.truth.order, version.document.clone())))
+        else {
+            self.count(vendor, "calls answered 404");
+            return Reply::json(404, json!({"message": "not found"}).to_string());
+        };
+        let Some(document) = document else {
+            self.count(vendor, "calls for what is gone");
+            return Reply::json(404, json!({"message": "not found"}).to_string());
+        };
+        if let Some(seen) = self.seen.get_mut(place) {
+            *seen = (*seen).max(order);
+        }
+        self.count(vendor, "documents");
+        Reply::json(200, document)
+    }
+
+    /// What a vendor tells of its quotas.
+    fn rated(vendor: Played, reply: Reply, left: Left) -> Reply {
+        // In seconds of the world's own; one too many harms nobody, one too few is another refusal.
+        let wait_s = (left.ends_in + SECOND - 1) / SECOND;
+        match vendor {
+            Played::Whoop => {
+                let limit = format!("{}, 100;window=60, 10000;window=86400", left.of);
+                reply
+                    .with("x-ratelimit-limit", limit)
+                    .with("x-ratelimit-remaining", left.calls.to_string())
+                    .with("x-ratelimit-reset", wait_s.to_string())
+            }
+        }
+    }
+
+    /// Notes that an announcement was taken.
+    pub fn taken(&mut self, entry: usize, order: u32) {
+        if let Some(heard) = self.heard.get_mut(entry) {
+            *heard = (*heard).max(order);
+        }
+        if self.unheard.get(&entry).is_some_and(|unheard| *unheard <= order) {
+            self.unheard.remove(&entry);
+        }
+    }
+
+    /// Notes that an announcement was given up: nobody took it.
+    pub fn given_up(&mut self, entry: usize, order: u32) {
+        if self.heard.get(entry).is_some_and(|heard| *heard >= order) {
+            return;
+        }
+        let Some(found) = self.story.entries.get(entry) else { return };
+        let Some(account) = self.story.accounts.get(found.account) else { return };
+        let vendor = account.vendor;
+        let along = match vendor {
+            Played::Whoop => whoop::along(&found.path),
+        };
+        let along = along.into_iter().map(|path| (vendor, path));
+        let along = along.filter_map(|key| self.paths.get(&key).copied());
+        // Whatever version of it there was: nobody was told by this announcement.
+        let along: Vec<(usize, u32)> = along.map(|place| (place, u32::MAX)).collect();
+        self.count(vendor, "announcements given up");
+        for (place, order) in [(entry, order)].into_iter().chain(along) {
+            let unheard = self.unheard.entry(place).or_default();
+            *unheard = (*unheard).max(order);
+        }
+    }
+
+    /// How many records somebody still has to ask for: announced, there, within reach, and not seen in their last
+    /// announced version.
+    #[must_use]
+    pub fn waiting(&self, at: Micros) -> usize {
+        (0..self.story.entries.len())
+            .filter(|place| self.unseen(*place).is_some() && self.reason(*place, at).is_none())
+            .count()
+    }
+
+    /// What could not be known, each with its reason.
+    #[must_use]
+    pub fn excuses(&self, at: Micros) -> Vec<Excuse> {
+        let excuse = |place: usize| {
+            let version = self.unseen(place)?;
+            let reason = self.reason(place, at)?;
+            let truth = &version.truth;
+            Some(Excuse {
+                vendor: truth.vendor.clone(),
+                vendor_user: truth.vendor_user.clone(),
+                record_type: truth.record_type.clone(),
+                record_id: truth.record_id.clone(),
+                order: self.seen.get(place).map_or(1, |seen| seen + 1),
+                reason: reason.to_owned(),
+            })
+        };
+        (0..self.story.entries.len()).filter_map(excuse).collect()
+    }
+
+    /// The last version that was announced and has to be fetched, where nobody was given it or a later one.
+    fn unseen(&self, place: usize) -> Option<&Version> {
+        let entry = self.story.entries.get(place)?;
+        let told = entry.versions.iter().rev().find(|version| version.truth.told)?;
+        let unheard = self.unheard.contains_key(&place);
+        let fetched = !entry.path.is_empty() && told.document.is_some();
+        let seen = self.seen.get(place).is_some_and(|seen| *seen >= told.truth.order);
+        ((fetched && !seen) || (unheard && !fetched)).then_some(told)
+    }
+
+    fn reason(&self, place: usize, at: Micros) -> Option<&'static str> {
+        let entry = self.story.entries.get(place)?;
+        let grant = self.grants.get(entry.account)?;
+        if grant.is_revoked(at) {
+            return Some("consent was withdrawn before it was fetched");
+        }
+        if grant.lost {
+            return Some("the answer to an exchange of the refresh token was lost");
+        }
+        self.unheard.contains_key(&place).then_some("its announcement was given up")
+    }
+}
+
+/// What the API has of a record now.
+fn current(entry: &Entry, at: Micros) -> Option<&Version> {
+    let now = entry.versions.iter().rev().find(|version| version.truth.at <= at)?;
+    let ready = entry.versions.first().is_some_and(|first| first.ready <= at);
+    Some(now).filter(|_| ready)
+}
+
+fn lives(vendor: Played, speed: i64) -> Micros {
+    house(vendor).token_s.max(TOKEN_REAL_S * speed) * SECOND
+}
+
+/// The pairs of a query or a form.
+#[must_use]
+pub fn pairs(text: &str) -> Vec<(String, String)> {
+    let pair = |part: &str| {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        (decoded(name), decoded(value))
+    };
+    text.split('&').filter(|part| !part.is_empty()).map(pair).collect()
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = text.bytes();
+    let mut out = Vec::new();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits: Vec<u8> = bytes.by_ref().take(2).collect();
+                let digits = String::from_utf8(digits).unwrap_or_default();
+                u8::from_str_radix(&digits, 16).unwrap_or(b'?')
+            }
+            other => other,
+        });
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::time::Day;
+    use crate::sim::world::fault::Shares;
+    use crate::sim::world::story::Plan;
+
+    const SECRET: &str = "not-a-secret-test-key";
+
+    fn stage(people: u32, days: i32, faults: &str, speed: u32) -> Stage {
+        let plan = Plan {
+            seed: 11,
+            people,
+            first: Day::parse("2026-10-01").expect("a day"),
+            days,
+            vendors: vec![Played::Whoop],
+            shares: Shares::parse(faults).expect("shares"),
+        };
+        let secrets = BTreeMap::from([(Played::Whoop, SECRET.to_owned())]);
+        Stage::new(Story::new(plan), speed, secrets)
+    }
+
+    fn get(path: &str, access: &str) -> Ask {
+        Ask {
+            method: "GET".to_owned(),
+            path: format!("/whoop/developer{path}"),
+            bearer: Some(access.to_owned()),
+            ..Ask::default()
+        }
+    }
+
+    fn post(form: &str) -> Ask {
+        let path = "/whoop/oauth/oauth2/token".to_owned();
+        Ask { method: "POST".to_owned(), path, form: form.to_owned(), ..Ask::default() }
+    }
+
+    fn exchange(refresh: &str, secret: &str) -> Ask {
+        post(&format!(
+            "grant_type=refresh_token&refresh_token={refresh}&client_id=sim&client_secret={secret}&scope=offline"
+        ))
+    }
+
+    /// Fetches what every announcement names, as a system without a flaw would; gives the tokens that it ended with.
+    fn fetch_all(stage: &mut Stage) {
+        let mut tokens: Vec<Tokens> =
+            stage.first_tokens().into_iter().map(|(tokens, _)| tokens).collect();
+        for notice in stage.story().notices.clone() {
+            let Some((entry, _)) = notice.of else { continue };
+            let mut paths = vec![stage.story.entries[entry].path.clone()];
+            paths.extend(whoop::along(&paths[0]));
+            let mut at = notice.at;
+            for (nth, path) in paths.into_iter().enumerate() {
+                // The first night closes no cycle.
+                for _ in 0..if nth < 2 { 20 } else { 3 } {
+                    let access = tokens[notice.account].access.clone();
+                    let reply = stage.answer(&get(&path, &access), at);
+                    match reply.status {
+                        401 => {
+                            let refresh = tokens[notice.account].refresh.clone();
+                            let answer = stage.answer(&exchange(&refresh, SECRET), at);
+                            if answer.status != 200 {
+                                break;
+                            }
+                            let pair: serde_json::Value =
+                                serde_json::from_str(&answer.body).expect("JSON");
+                            tokens[notice.account] = Tokens {
+                                access: pair["access_token"].as_str().expect("a text").to_owned(),
+                                refresh: pair["refresh_token"].as_str().expect("a text").to_owned(),
+                            };
+                        }
+                        200 if reply.headers[0].1 == "application/json" => break,
+                        _ => at += 10 * 60 * SECOND,
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_asks_for_all_that_is_announced_sees_all() {
+        let mut calm = stage(3, 12, "none", 1);
+        let ends = calm.story.plan.ends();
+        assert!(calm.waiting(ends) > 100);
+        fetch_all(&mut calm);
+        assert_eq!((calm.waiting(ends), calm.excuses(ends)), (0, vec![]));
+        assert!(calm.counts[&(Played::Whoop, "exchanges")] > 30, "an hour's tokens");
+        let nothing = calm.counts.get(&(Played::Whoop, "calls answered 404"));
+        assert_eq!(
+            nothing,
+            Some(&9),
+            "the cycles before the first of three people, asked for thrice"
+        );
+    }
+
+    #[test]
+    fn with_every_fault_what_is_not_seen_has_its_reason() {
+        let mut wild = stage(30, 12, "all,revoked=20,lost_refresh=20", 1);
+        let ends = wild.story.plan.ends();
+        fetch_all(&mut wild);
+        assert_eq!(wild.waiting(ends), 0, "{:?}", wild.counts);
+        let excuses = wild.excuses(ends);
+        assert!(excuses.iter().any(|it| it.reason.starts_with("the answer to an exchange")));
+        for what in ["calls throttled within the quota", "calls answered 503", "calls answered 404"]
+        {
+            assert!(wild.counts.contains_key(&(Played::Whoop, what)), "{what}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_ask_has_an_excuse_only_where_asking_became_of_no_use() {
+        let mut deaf = stage(10, 12, "revoked=50", 1);
+        let ends = deaf.story.plan.ends();
+        let all = deaf.waiting(ends) + deaf.excuses(ends).len();
+        let revoked = deaf.excuses(ends).len();
+        assert!((1..all).contains(&revoked), "{revoked} of {all}");
+        let last = |deaf: &Stage, end: &str| {
+            let mut told = deaf.story.notices.iter().rev().filter_map(|notice| notice.of);
+            let own = |place: usize| &deaf.story.entries[place];
+            let fine = |entry: &Entry| deaf.story.accounts[entry.account].revoked_at.is_none();
+            told.find(|(place, _)| own(*place).path.ends_with(end) && fine(own(*place)))
+        };
+        let both = |deaf: &Stage| (deaf.excuses(ends).len(), deaf.waiting(ends));
+        let (excused, waiting) = both(&deaf);
+        let (recovery, order) = last(&deaf, "/recovery").expect("one");
+        deaf.given_up(recovery, order);
+        assert_eq!(both(&deaf), (excused + 3, waiting - 3), "itself and the cycles around it");
+        deaf.taken(recovery, order);
+        deaf.given_up(recovery, order);
+        assert_eq!(both(&deaf).1, waiting - 2, "it was taken once: the other was a duplicate");
+    }
+
+    #[test]
+    fn nobody_is_answered_without_a_token_of_ones_own() {
+        let mut stage = stage(2, 5, "none", 1);
+        let at = stage.story.plan.ends() - 1;
+        let [(own, lives), (other, _)] = &stage.first_tokens()[..] else { panic!("two") };
+        let (own, other, lives) = (own.clone(), other.clone(), *lives);
+        assert_eq!(lives, 3_600);
+        let begins = stage.story.plan.begins();
+        let entry = stage.story.entries.iter().find(|it| it.account == 0).expect("one").clone();
+        assert_eq!(stage.answer(&get(&entry.path, &own.access), at).status, 401, "it is old");
+        let early = begins + 60 * SECOND;
+        assert_eq!(stage.answer(&get(&entry.path, &own.access), early).status, 404, "not yet");
+        let wrong = exchange(&own.refresh, "another");
+        assert_eq!(stage.answer(&wrong, at).status, 401);
+        assert_eq!(stage.answer(&post("grant_type=password&client_id=a"), at).status, 401);
+        let renewed = |stage: &mut Stage, refresh: &str| {
+            let answer = stage.answer(&exchange(refresh, SECRET), at);
+            assert_eq!(answer.status, 200);
+            let pair: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+            pair["access_token"].as_str().expect("a text").to_owned()
+        };
+        let (own, other) = (renewed(&mut stage, &own.refresh), renewed(&mut stage, &other.refresh));
+        let seen = stage.answer(&get(&entry.path, &own), at);
+        let now = entry.versions.last().and_then(|it| it.document.clone());
+        assert_eq!((seen.status, Some(seen.body)), (200, now));
+        assert_eq!(stage.answer(&get(&entry.path, &other), at).status, 404, "somebody else's");
+        assert_eq!(stage.answer(&exchange("sim-whoop-refresh-0", SECRET), at).status, 400);
+    }
+
+    #[test]
+    fn a_quota_is_told_and_kept_in_the_worlds_own_time() {
+        let mut stage = stage(1, 5, "none", 60);
+        let (tokens, lives) = stage.first_tokens().remove(0);
+        assert_eq!(lives, 3_600);
+        let begins = stage.story.plan.begins();
+        let mut ask = |after_s: i64| {
+            stage.answer(&get("/v2/cycle/1", &tokens.access), begins + after_s * SECOND)
+        };
+        for nth in 0..100 {
+            assert_eq!(ask(0).status, 404, "{nth}");
+        }
+        let over = ask(1);
+        assert_eq!(over.status, 429);
+        let of =
+            |name: &str| over.headers.iter().find(|(it, _)| *it == name).map(|it| it.1.as_str());
+        assert_eq!((of("x-ratelimit-remaining"), of("x-ratelimit-reset")), (Some("0"), Some("59")));
+        assert_eq!(ask(60).status, 404);
+        let quotas = &stage.quotas[&Played::Whoop];
+        assert_eq!((quotas.taken, quotas.exceeded), (101, 1));
+    }
+
+    #[test]
+    fn a_page_has_what_began_within_its_window() {
+        let mut stage = stage(1, 9, "none", 1_000_000);
+        let (tokens, lives) = stage.first_tokens().remove(0);
+        assert_eq!(lives, 20_000_000, "an hour would be some milliseconds: it lives longer");
+        let at = stage.story.plan.ends() - 1;
+        let mut ask = |query: &str| {
+            let ask = Ask { query: query.to_owned(), ..get("/v2/cycle", &tokens.access) };
+            let reply = stage.answer(&ask, at);
+            (reply.status, serde_json::from_str::<serde_json::Value>(&reply.body).expect("JSON"))
+        };
+        let ids = |page: &serde_json::Value| -> Vec<u64> {
+            let records = page["records"].as_array().expect("a list").iter();
+            records.map(|record| record["id"].as_u64().expect("a number")).collect()
+        };
+        let (status, all) = ask("limit=25");
+        let all_ids = ids(&all);
+        assert_eq!((status, all_ids.len()), (200, 9));
+        assert!(all_ids.is_sorted_by(|a, b| a > b), "the newest first: {all_ids:?}");
+        let (_, first) = ask("limit=4");
+        let (_, second) =
+            ask(&format!("limit=4&nextToken={}", first["next_token"].as_str().expect("more")));
+        assert_eq!([ids(&first), ids(&second)].concat(), all_ids[..8]);
+        let start = all["records"][3]["start"].as_str().expect("a text");
+        let end = all["records"][1]["start"].as_str().expect("a text");
+        let (_, some) = ask(&format!("start={start}&end={end}"));
+        assert_eq!(ids(&some), all_ids[2..4], "from its start on, and before its end");
+        for wrong in ["limit=26", "limit=x", "start=today"] {
+            assert_eq!(ask(wrong).0, 400, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn forms_are_read() {
+        let read = pairs("a=b%20c&d=e+f&g&&h=%C3%A4");
+        let of = |name: &str| read.iter().find(|(it, _)| it == name).map(|it| it.1.clone());
+        assert_eq!(of("a").as_deref(), Some("b c"));
+        assert_eq!(of("d").as_deref(), Some("e f"));
+        assert_eq!((of("g").as_deref(), of("h").as_deref()), (Some(""), Some("ä")));
+    }
+}

@@ -1,0 +1,374 @@
+//! The hydrator's loop over ports in memory and a vendor that misbehaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use biometric_bridge::hydrator::fetch::Fetcher;
+use biometric_bridge::hydrator::tokens::Keyring;
+use biometric_bridge::hydrator::worker::{Desk, Hydrator};
+use biometric_bridge::hydrator::{Settings, tokens};
+use biometric_bridge::model::contract::{Topic, header};
+use biometric_bridge::model::id::{PseudonymKey, sha256_hex};
+use biometric_bridge::stream::clock::{Stopwatch, now_us};
+use biometric_bridge::stream::hydration::Fate;
+use biometric_bridge::telemetry::metrics::Metrics;
+use tokio_util::sync::CancellationToken;
+
+use crate::played::{SECRET, Server};
+use crate::ports::{Log, ONE, Played, Rows, Safe};
+
+type InMemory = Hydrator<Rows, Keyring<Safe>, Log>;
+
+static PLAYED: Played = Played { quotas: &[] };
+const VENDORS: [&str; 2] = ["oura", "whoop"];
+
+struct World {
+    server: Server,
+    rows: Rows,
+    log: Log,
+    metrics: Metrics,
+    stop: CancellationToken,
+    loops: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl World {
+    /// Fetches these records of WHOOP's, and what is added later, of Oura's too.
+    async fn start(rows: Rows, safe: Safe) -> Self {
+        Self::at(1, rows, safe).await
+    }
+
+    /// The same in a world that runs so many times faster.
+    async fn at(speed: u32, rows: Rows, safe: Safe) -> Self {
+        let settings = Settings {
+            fetches_per_vendor_max: 4,
+            connect_ms_max: 300,
+            first_byte_ms_max: 5_000,
+            whole_ms_max: 6_000,
+            body_bytes_max: 1 << 20,
+            lease_s: 60,
+            look_ms: 10,
+            drain_ms_max: 2_000,
+            speed,
+        };
+        let (server, log, metrics) = (Server::start().await, Log::default(), Metrics::of(&VENDORS));
+        let fetcher = Fetcher::new(settings.limits()).expect("a client");
+        let url = server.at("/token");
+        let secret = SECRET.into();
+        let client = tokens::Client { url, scope: None, id: "app".to_owned(), secret };
+        let clients = VENDORS.map(|vendor| (vendor.to_owned(), client.clone()));
+        let hydrator = Arc::new(InMemory {
+            queue: rows.clone(),
+            tokens: Keyring::new(safe, fetcher.clone(), clients.into(), metrics.clone(), speed),
+            sender: log.clone(),
+            fetcher,
+            pseudonyms: PseudonymKey::new(b"not-a-secret-test-key"),
+            settings,
+            metrics: metrics.clone(),
+        });
+        let stop = CancellationToken::new();
+        let loops = VENDORS.map(|name| {
+            let (hydrator, stop) = (Arc::clone(&hydrator), stop.clone());
+            let desk = Desk { name, api: &PLAYED, base: server.at("") };
+            tokio::spawn(async move { hydrator.serve(&desk, &stop).await })
+        });
+        Self { server, rows, log, metrics, stop, loops: loops.into() }
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        for one in self.loops {
+            one.await.expect("no panic");
+        }
+    }
+}
+
+fn live() -> Safe {
+    Safe::with("canary-access-1", Some("canary-refresh-0"), None)
+}
+
+#[tokio::test]
+async fn a_body_is_in_the_log_before_its_row_is_done() {
+    let before = now_us();
+    let world = World::start(Rows::with("whoop", &["record"]), live()).await;
+    assert_eq!(world.rows.until("record").await, Fate::Done);
+    let sent = world.log.of(Topic::RawDocuments);
+    let [record] = sent.as_slice() else { panic!("{sent:?}") };
+    let pseudonym = PseudonymKey::new(b"not-a-secret-test-key").vendor_user("whoop", "v-1");
+    assert_eq!(record.key.as_deref(), Some(format!("whoop:{pseudonym}").as_bytes()));
+    assert_eq!(record.value.as_deref(), Some(b"{\"a\":1}".as_slice()));
+    let sha256 = sha256_hex(b"{\"a\":1}");
+    for (name, value) in [
+        (header::VENDOR, "whoop"),
+        (header::RECORD_TYPE, "sleep"),
+        (header::VENDOR_USER, "v-1"),
+        (header::CONNECTION, "00000000-0000-0000-0000-000000000001"),
+        (header::ORIGIN, "live"),
+        (header::HTTP_STATUS, "200"),
+        (header::CONTENT_TYPE, "application/json; charset=utf-8"),
+        (header::SOURCE, "raw-webhooks/3/0/0"),
+        (header::SHA256, &sha256),
+        (header::DELIVERY_ID, &sha256[..32]),
+    ] {
+        assert_eq!(record.headers.text(name), Some(value), "{name}");
+    }
+    let received_at = record.headers.text(header::RECEIVED_AT).expect("a time");
+    assert!((before..=now_us()).contains(&received_at.parse().expect("µs")));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_the_log_does_not_take_is_not_done() {
+    let rows = Rows::default();
+    let world = World::start(rows.clone(), live()).await;
+    *world.log.away.lock().unwrap() = true;
+    rows.add("whoop", "record");
+    let fate = rows.until("record").await;
+    let waits = matches!(fate, Fate::Later { failures: 1, reason: "broker_unavailable", .. });
+    assert!(waits, "{fate:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_renewed_and_used_at_once() {
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), None);
+    let world = World::start(Rows::with("whoop", &["again"]), safe.clone()).await;
+    assert_eq!(world.rows.until("again").await, Fate::Done);
+    assert_eq!(safe.seen(), ("canary-access-1".to_owned(), false));
+    assert_eq!((world.server.count("again"), world.server.count("token")), (2, 1));
+    // One that is refused whatever token it is asked with is given up, and said.
+    world.rows.add("whoop", "stale");
+    assert!(matches!(world.rows.until("stale").await, Fate::GivenUp { .. }));
+    assert_eq!(world.server.count("stale"), 2);
+    let letters = world.log.of(Topic::DeadLetters);
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    for (name, value) in [
+        (header::ERROR_TYPE, "authentication_error"),
+        (header::STAGE, "hydrate"),
+        (header::ORIGINAL_TOPIC, "raw-webhooks"),
+        (header::ORIGINAL_PARTITION, "3"),
+        (header::ORIGINAL_OFFSET, "1"),
+    ] {
+        assert_eq!(letter.headers.text(name), Some(value), "{name}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_waits_or_ends_as_the_plan_says() {
+    let records = ["missing", "limited", "elsewhere", "cut"];
+    let world = World::start(Rows::with("whoop", &[]), live()).await;
+    for record in records {
+        // One by one: the limit would hold the others.
+        world.rows.add("whoop", record);
+        let fate = world.rows.until(record).await;
+        let Fate::Later { after, attempts, failures, reason } = fate else { panic!("{fate:?}") };
+        let (least, counts, name) = match record {
+            "missing" => (30_000, (1, 0), "not_yet"),
+            "limited" => (7_000, (0, 0), "limited"),
+            "elsewhere" => (2_500, (0, 1), "redirected"),
+            _ => (2_500, (0, 1), "broken_off"),
+        };
+        assert_eq!(((attempts, failures), reason), (counts, name), "{record}");
+        assert!(after >= Duration::from_millis(least), "{record}: {after:?}");
+        if record == "limited" {
+            assert_eq!(
+                *world.rows.held.lock().unwrap(),
+                [(None, Duration::from_secs(7))],
+                "all replicas"
+            );
+            break;
+        }
+    }
+    world.end().await;
+    let world = World::start(Rows::with("whoop", &["elsewhere", "cut"]), live()).await;
+    assert!(matches!(
+        world.rows.until("elsewhere").await,
+        Fate::Later { reason: "redirected", .. }
+    ));
+    assert!(matches!(world.rows.until("cut").await, Fate::Later { reason: "broken_off", .. }));
+    assert_eq!(world.metrics.fetches.at(["whoop", "broken_off"]).get(), 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_record_of_several_answers_is_one_body_and_each_call_is_counted() {
+    let rows = Rows::default();
+    *rows.permits.lock().unwrap() = Some(2);
+    let world = World::start(rows.clone(), live()).await;
+    rows.add("whoop", "chain");
+    while world.server.asked.lock().unwrap().len() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.server.asked.lock().unwrap().len(), 2, "no third one without a permit");
+    *rows.permits.lock().unwrap() = None;
+    assert_eq!(rows.until("chain").await, Fate::Done);
+    let asked: Vec<String> =
+        world.server.asked.lock().unwrap().iter().map(|head| line(head)).collect();
+    assert_eq!(asked, ["GET /chain HTTP/1.1", "GET /chain/2 HTTP/1.1", "GET /chain/3 HTTP/1.1"]);
+    let sent = world.log.of(Topic::RawDocuments);
+    let body = br#"[{"a":1},{"a":1},{"a":1}]"#;
+    assert_eq!(sent[0].value.as_deref(), Some(&body[..]), "each as it came");
+    assert_eq!(sent[0].headers.text(header::SHA256), Some(sha256_hex(body).as_str()));
+    world.end().await;
+}
+
+fn line(head: &str) -> String {
+    head.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn what_consent_does_not_cover_is_given_up_and_noted_and_the_rest_is_fetched() {
+    let safe = live();
+    let world = World::start(Rows::with("whoop", &["forbidden"]), safe.clone()).await;
+    let fate = world.rows.until("forbidden").await;
+    assert_eq!(fate, Fate::GivenUp { reason: "the person's consent does not cover it" });
+    assert!(safe.is_limited());
+    let letters = world.log.of(Topic::DeadLetters);
+    assert_eq!(letters[0].headers.text(header::ERROR_TYPE), Some("authentication_error"));
+    world.rows.add("whoop", "record");
+    assert_eq!(world.rows.until("record").await, Fate::Done);
+    assert_eq!(world.server.count("token"), 0, "no token mends it");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_is_asked_for_too_often_waits_alone() {
+    let world = World::start(Rows::with("whoop", &["mine"]), live()).await;
+    assert!(matches!(world.rows.until("mine").await, Fate::Later { reason: "limited", .. }));
+    assert_eq!(*world.rows.held.lock().unwrap(), [(Some(ONE), Duration::from_secs(9))]);
+    world.rows.add("whoop", "record");
+    assert_eq!(world.rows.until("record").await, Fate::Done, "the vendor is not left alone");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn in_a_faster_world_every_wait_is_shorter() {
+    let rows = Rows::default();
+    let world = World::at(100, rows.clone(), live()).await;
+    for (record, least_ms, most_ms) in
+        [("missing", 300, 330), ("cut", 25, 50), ("limited", 70, 121)]
+    {
+        rows.add("whoop", record);
+        let fate = rows.until(record).await;
+        let Fate::Later { after, .. } = fate else { panic!("{fate:?}") };
+        let range = Duration::from_millis(least_ms)..=Duration::from_millis(most_ms);
+        assert!(range.contains(&after), "{record}: {after:?}");
+    }
+    assert_eq!(*rows.held.lock().unwrap(), [(None, Duration::from_millis(70))]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_who_is_not_connected() {
+    let rows = Rows::with("whoop", &["record"]);
+    rows.rows.lock().unwrap()[0].claimed.vendor_user = None;
+    let world = World::start(rows, live()).await;
+    assert_eq!(world.rows.until("record").await, Fate::GivenUp { reason: "disconnected" });
+    assert!(world.log.sent.lock().unwrap().is_empty() && world.server.count("record") == 0);
+    world.end().await;
+}
+
+/// Five in a row, and nobody asks any more; the rows wait where they are.
+#[tokio::test]
+async fn a_vendor_that_is_down_is_left_alone() {
+    let rows = Rows::default();
+    let world = World::start(rows.clone(), live()).await;
+    for number in 0..40 {
+        rows.add("whoop", &format!("down/{number}"));
+    }
+    for _ in 0..100 {
+        if world.metrics.openings.at(["whoop"]).get() > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(world.metrics.openings.at(["whoop"]).get(), 1);
+    assert!(world.server.count("down") <= 5 + 3, "what was under way, and no more");
+    world.end().await;
+}
+
+/// One vendor hangs with every fetch that it may have; the other does not notice.
+#[tokio::test]
+async fn a_vendor_that_hangs_slows_no_other() {
+    let rows = Rows::default();
+    let world = World::start(rows.clone(), live()).await;
+    for number in 0..20 {
+        rows.add("oura", &format!("hang/{number}"));
+    }
+    while world.server.count("hang") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let since = Stopwatch::start();
+    for number in 0..20 {
+        rows.add("whoop", &format!("record-{number}"));
+    }
+    for number in 0..20 {
+        assert_eq!(rows.until(&format!("record-{number}")).await, Fate::Done);
+    }
+    assert!(since.elapsed() < Duration::from_secs(4), "{:?}", since.elapsed());
+    assert!(world.server.count("hang") <= 4, "no more at once than the settings say");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn no_call_is_made_without_a_permit() {
+    let rows = Rows::default();
+    *rows.permits.lock().unwrap() = Some(3);
+    let world = World::start(rows.clone(), live()).await;
+    let records: Vec<String> = (0..10).map(|number| format!("record-{number}")).collect();
+    records.iter().for_each(|record| rows.add("whoop", record));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.server.asked.lock().unwrap().len(), 3);
+    *rows.permits.lock().unwrap() = None;
+    for record in &records {
+        assert_eq!(rows.until(record).await, Fate::Done, "and none was lost by it");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_what_is_under_way_and_begins_nothing() {
+    let rows = Rows::with("whoop", &["later"]);
+    let world = World::start(rows.clone(), live()).await;
+    while world.server.count("later") == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    rows.add("whoop", "record");
+    world.end().await;
+    assert_eq!(rows.fate("later"), Some(Fate::Done));
+    assert_eq!(rows.fate("record"), None);
+}
+
+/// Tokens and the app's secret are in no log, metric, dead letter, header or error, however a fetch ends.
+#[tokio::test]
+async fn no_token_comes_out_anywhere() {
+    crate::leak::listen();
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), Some((3_600, 0)));
+    let rows = Rows::default();
+    let world = World::start(rows.clone(), safe.clone()).await;
+    for record in ["record", "stale", "forbidden", "missing", "html", "cut", "elsewhere", "again"] {
+        rows.add("whoop", record);
+        rows.until(record).await;
+    }
+    safe.expire();
+    *world.server.refresh.0.lock().unwrap() = "another-one".to_owned();
+    rows.add("whoop", "last");
+    assert!(matches!(rows.until("last").await, Fate::GivenUp { .. }));
+    assert!(safe.seen().1, "a refused refresh token");
+    assert!(world.server.asked.lock().unwrap().iter().any(|head| head.contains("canary-refresh")));
+    let sent = format!("{:?}", world.log.sent.lock().unwrap());
+    assert!(sent.contains("authentication_error"), "{sent}");
+    let logged = crate::leak::logged();
+    assert!(logged.contains("a refresh token is refused"), "the log is listened to");
+    let kept = format!("{:?} {:?}", rows.rows.lock().unwrap(), world.metrics.text());
+    for (place, text) in
+        [("the log of records", sent), ("the log", logged), ("rows, metrics", kept)]
+    {
+        assert!(!text.contains("canary"), "{place}: {text}");
+    }
+    world.end().await;
+}

@@ -1,0 +1,348 @@
+//! The hydrator's ports in memory, and an API to ask.
+
+#![expect(clippy::panic, reason = "a test that panics fails, which is what it is for")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use biometric_bridge::error::{Error, Kind, Result};
+use biometric_bridge::model::contract::Topic;
+use biometric_bridge::model::event::Origin;
+use biometric_bridge::model::id::{ConnectionId, Source};
+use biometric_bridge::model::record::OutRecord;
+use biometric_bridge::model::state::{Coordinates, HydrationKey};
+use biometric_bridge::stream::Sender;
+use biometric_bridge::stream::hydration::{
+    Bucket, Claimed, Depth, Fate, Pair, Queue, Stored, Taken, Vault,
+};
+use biometric_bridge::vendors::Named;
+use biometric_bridge::vendors::ask::{Api, Call, Need, Per, Quota};
+use bytes::Bytes;
+use secrecy::{ExposeSecret as _, SecretString};
+use uuid::Uuid;
+
+/// The connection of all rows and tokens here.
+pub(crate) const ONE: ConnectionId = ConnectionId(Uuid::from_u128(1));
+
+/// Whom nobody asks for so long: one connection, or the whole vendor.
+type Held = (Option<ConnectionId>, Duration);
+
+/// An API whose record ids are paths of the server that is played.
+pub(crate) struct Played {
+    pub(crate) quotas: &'static [Quota],
+}
+
+impl Api for Played {
+    fn base(&self) -> &'static str {
+        "https://api.example.com"
+    }
+
+    fn ask(&self, need: &Need<'_>) -> Option<Call> {
+        let path = format!("/{}", need.record_id);
+        (need.record_type == "sleep").then(|| Call { path, query: Vec::new() })
+    }
+
+    /// A chain has three calls, each of which goes on from the answer before.
+    fn then(&self, need: &Need<'_>, answers: &[Bytes]) -> Option<Call> {
+        let goes_on = need.record_id.starts_with("chain") && answers.len() < 3;
+        let path = format!("/{}/{}", need.record_id, answers.len() + 1);
+        (goes_on && answers.last()? == "{\"a\":1}").then(|| Call { path, query: Vec::new() })
+    }
+
+    fn limits(&self, headers: &dyn Named) -> Per {
+        if headers.first_two("x-whose")[0].is_some() { Per::User } else { Per::App }
+    }
+
+    fn again_s(&self, attempt: u32) -> Option<u32> {
+        (attempt < 3).then_some(30)
+    }
+
+    fn quotas(&self) -> &'static [Quota] {
+        self.quotas
+    }
+}
+
+/// A row of the queue in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) claimed: Claimed,
+    pub(crate) leased: bool,
+    pub(crate) fate: Option<Fate>,
+}
+
+/// A queue whose rows are each claimed once, unless they end untried or for later at once.
+#[derive(Clone, Default)]
+pub(crate) struct Rows {
+    pub(crate) rows: Arc<Mutex<Vec<Row>>>,
+    /// How many permits there are still; absent for as many as are asked for.
+    pub(crate) permits: Arc<Mutex<Option<usize>>>,
+    pub(crate) held: Arc<Mutex<Vec<Held>>>,
+}
+
+impl Rows {
+    pub(crate) fn with(vendor: &str, records: &[&str]) -> Self {
+        let rows = Self::default();
+        for record in records {
+            rows.add(vendor, record);
+        }
+        rows
+    }
+
+    pub(crate) fn add(&self, vendor: &str, record: &str) {
+        let mut rows = self.rows.lock().unwrap();
+        let offset = i64::try_from(rows.len()).expect("few");
+        let key = HydrationKey {
+            vendor: vendor.to_owned(),
+            connection: ONE,
+            record_type: "sleep".to_owned(),
+            record_id: record.to_owned(),
+        };
+        let source = Source { topic: Topic::RawWebhooks, partition: 3, offset, index: 0 };
+        let claimed = Claimed {
+            key,
+            source,
+            asked_at: 1,
+            origin: Origin::Live,
+            attempts: 0,
+            failures: 0,
+            vendor_user: Some("v-1".to_owned()),
+            lease: 1,
+        };
+        rows.push(Row { claimed, leased: false, fate: None });
+    }
+
+    pub(crate) fn fate(&self, record: &str) -> Option<Fate> {
+        let rows = self.rows.lock().unwrap();
+        let row = rows.iter().find(|row| row.claimed.key.record_id == record).expect("a row");
+        row.fate
+    }
+
+    /// Waits until a record has a fate.
+    pub(crate) async fn until(&self, record: &str) -> Fate {
+        for _ in 0..1_000 {
+            if let Some(fate) = self.fate(record) {
+                return fate;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{record} has no fate")
+    }
+}
+
+impl Queue for Rows {
+    async fn claim(&self, vendor: &str, at_most: usize, _lease: Duration) -> Result<Vec<Claimed>> {
+        let mut rows = self.rows.lock().unwrap();
+        let due = rows
+            .iter_mut()
+            .filter(|row| row.claimed.key.vendor == vendor && !row.leased && row.fate.is_none());
+        Ok(due
+            .take(at_most)
+            .map(|row| {
+                row.leased = true;
+                row.claimed.clone()
+            })
+            .collect())
+    }
+
+    async fn end(&self, claimed: &Claimed, fate: Fate) -> Result<bool> {
+        let mut rows = self.rows.lock().unwrap();
+        let row = rows.iter_mut().find(|row| row.claimed.key == claimed.key).expect("a row");
+        row.leased = false;
+        row.fate = (fate != Fate::Untried).then_some(fate);
+        Ok(true)
+    }
+
+    async fn take(
+        &self,
+        _vendor: &str,
+        _connection: ConnectionId,
+        _buckets: &[Bucket],
+    ) -> Result<Taken> {
+        let mut permits = self.permits.lock().unwrap();
+        match permits.as_mut() {
+            Some(0) => {
+                let app = Duration::from_millis(50);
+                Ok(Taken::Wait { app, user: Duration::ZERO })
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(Taken::Granted)
+            }
+            None => Ok(Taken::Granted),
+        }
+    }
+
+    async fn hold(
+        &self,
+        _vendor: &str,
+        connection: Option<ConnectionId>,
+        time: Duration,
+    ) -> Result<()> {
+        self.held.lock().unwrap().push((connection, time));
+        Ok(())
+    }
+
+    async fn depths(&self) -> Result<Vec<Depth>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A log that keeps what it is sent, with what the queue said of the record at that moment.
+#[derive(Clone, Default)]
+pub(crate) struct Log {
+    pub(crate) sent: Arc<Mutex<Vec<OutRecord>>>,
+    pub(crate) away: Arc<Mutex<bool>>,
+}
+
+impl Log {
+    pub(crate) fn of(&self, topic: Topic) -> Vec<OutRecord> {
+        let sent = self.sent.lock().unwrap();
+        sent.iter().filter(|record| record.topic == topic).cloned().collect()
+    }
+}
+
+impl Sender for Log {
+    async fn send(&self, record: OutRecord) -> Result<Coordinates> {
+        if *self.away.lock().unwrap() {
+            return Err(Error::new(Kind::BrokerUnavailable, "send a record", "test"));
+        }
+        let topic = record.topic;
+        self.sent.lock().unwrap().push(record);
+        Ok(Coordinates { topic, partition: 0, offset: 0 })
+    }
+}
+
+/// A row of the vault in memory.
+#[derive(Clone)]
+struct Kept {
+    access: String,
+    refresh: Option<String>,
+    version: i64,
+    reauth_required: bool,
+    limited: bool,
+    renewing: bool,
+    life: Option<(Duration, Duration)>,
+}
+
+/// A vault in memory. Its clones are what replicas share.
+#[derive(Clone, Default)]
+pub(crate) struct Safe {
+    kept: Arc<Mutex<BTreeMap<Uuid, Kept>>>,
+    /// Whether storing fails, as if we died before it.
+    pub(crate) stores_nothing: Arc<Mutex<bool>>,
+}
+
+impl Safe {
+    /// One that holds a pair of connection [`ONE`], so old, and living so long still.
+    pub(crate) fn with(access: &str, refresh: Option<&str>, life: Option<(u64, u64)>) -> Self {
+        let safe = Self::default();
+        let (access, refresh) = (access.to_owned(), refresh.map(str::to_owned));
+        let life = life.map(|(old, left)| (Duration::from_secs(old), Duration::from_secs(left)));
+        let kept = Kept {
+            access,
+            refresh,
+            version: 1,
+            reauth_required: false,
+            limited: false,
+            renewing: false,
+            life,
+        };
+        safe.kept.lock().unwrap().insert(ONE.0, kept);
+        safe
+    }
+
+    /// The access token that stands there, and whether only consent mends it.
+    pub(crate) fn seen(&self) -> (String, bool) {
+        let kept = self.kept.lock().unwrap();
+        (kept[&ONE.0].access.clone(), kept[&ONE.0].reauth_required)
+    }
+
+    /// Whether it is noted that consent does not cover all.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.kept.lock().unwrap()[&ONE.0].limited
+    }
+
+    /// The access token is at its end.
+    pub(crate) fn expire(&self) {
+        let life = Some((Duration::from_secs(3_600), Duration::ZERO));
+        self.kept.lock().unwrap().values_mut().for_each(|kept| kept.life = life);
+    }
+
+    /// The lease of a renewal ends, as it does some time after a worker died.
+    pub(crate) fn end_leases(&self) {
+        self.kept.lock().unwrap().values_mut().for_each(|kept| kept.renewing = false);
+    }
+}
+
+impl Vault for Safe {
+    async fn read(&self, connection: ConnectionId) -> Result<Option<Stored>> {
+        let kept = self.kept.lock().unwrap();
+        Ok(kept.get(&connection.0).map(|kept| Stored {
+            pair: Pair {
+                access: kept.access.clone().into(),
+                refresh: kept.refresh.clone().map(SecretString::from),
+            },
+            version: kept.version,
+            life: kept.life,
+            reauth_required: kept.reauth_required,
+        }))
+    }
+
+    async fn store(
+        &self,
+        _vendor: &str,
+        connection: ConnectionId,
+        instead_of: i64,
+        pair: &Pair,
+        lives: Option<Duration>,
+    ) -> Result<bool> {
+        if *self.stores_nothing.lock().unwrap() {
+            return Err(Error::new(Kind::DatabaseError, "store tokens", "test"));
+        }
+        let mut kept = self.kept.lock().unwrap();
+        let row = kept.get_mut(&connection.0).filter(|row| row.version == instead_of);
+        let Some(row) = row else { return Ok(false) };
+        row.access = pair.access.expose_secret().to_owned();
+        row.refresh = pair.refresh.as_ref().map(|refresh| refresh.expose_secret().to_owned());
+        (row.version, row.renewing) = (row.version + 1, false);
+        row.life = lives.map(|lives| (Duration::ZERO, lives));
+        Ok(true)
+    }
+
+    async fn begin_renewal(
+        &self,
+        connection: ConnectionId,
+        version: i64,
+        _at_most: Duration,
+    ) -> Result<bool> {
+        let mut kept = self.kept.lock().unwrap();
+        let row = kept.get_mut(&connection.0);
+        let row = row.filter(|row| row.version == version && !row.renewing);
+        Ok(row.is_some_and(|row| {
+            row.renewing = true;
+            true
+        }))
+    }
+
+    async fn end_renewal(
+        &self,
+        connection: ConnectionId,
+        version: i64,
+        reauth_required: bool,
+    ) -> Result<()> {
+        let mut kept = self.kept.lock().unwrap();
+        if let Some(row) = kept.get_mut(&connection.0).filter(|row| row.version == version) {
+            row.renewing = false;
+            row.reauth_required |= reauth_required;
+        }
+        Ok(())
+    }
+
+    async fn limited(&self, connection: ConnectionId) -> Result<()> {
+        if let Some(row) = self.kept.lock().unwrap().get_mut(&connection.0) {
+            row.limited = true;
+        }
+        Ok(())
+    }
+}
