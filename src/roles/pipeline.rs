@@ -60,7 +60,7 @@ const DOCUMENTS: &str = "-documents";
 const TERRA: &str = "-terra";
 
 /// How long a member may take to leave its group once its worker is done.
-const LEAVE: Duration = Duration::from_secs(8);
+pub(super) const LEAVE: Duration = Duration::from_secs(8);
 
 /// Runs the pipeline until `stop`.
 ///
@@ -166,7 +166,7 @@ impl Workers {
 }
 
 /// A thread with a current-thread runtime that runs one future to its end.
-fn thread<F: Future<Output = Result<()>>>(
+pub(super) fn thread<F: Future<Output = Result<()>>>(
     name: &str,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<JoinHandle<Result<()>>> {

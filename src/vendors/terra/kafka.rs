@@ -9,7 +9,8 @@
 //!   receipt of what stands in it, and of what its link leads to; so two pointers that are fetched in
 //!   the wrong order stand in the right one.
 //! - A link is data from outside. It is followed where it is https, leads to Google's or Amazon's
-//!   object store at the usual port, and names nobody; without a token, without redirects.
+//!   object store (or to one that configuration names) at the usual port, and names nobody; without
+//!   a token, without redirects.
 //! - A link is never shown: whoever has it has the body.
 
 use std::fmt;
@@ -66,15 +67,18 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// The link of this text, where it leads to an object store and nowhere else.
+    /// The link of this text, where it leads to an object store, or to `own` (a bucket of ours: scheme, host and
+    /// port), and nowhere else.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix("https://")?;
-        let plain =
-            |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'"' | b'<' | b'>');
-        let host = rest.split(['/', '?', '#']).next()?;
-        let fits = text.len() <= LINK_BYTES_MAX && text.bytes().all(plain) && is_store(host);
-        fits.then(|| Self(text.to_owned()))
+    pub fn parse(text: &str, own: Option<&str>) -> Option<Self> {
+        let unsafe_in_links = |byte: u8| !byte.is_ascii_graphic() || b"\\\"<>".contains(&byte);
+        if text.len() > LINK_BYTES_MAX || text.bytes().any(unsafe_in_links) {
+            return None;
+        }
+        let ours =
+            own.and_then(|own| text.strip_prefix(own)).is_some_and(|rest| rest.starts_with('/'));
+        let host = || text.strip_prefix("https://")?.split(['/', '?', '#']).next();
+        (ours || host().is_some_and(is_store)).then(|| Self(text.to_owned()))
     }
 
     /// The address itself, for who asks it.
@@ -99,11 +103,11 @@ fn is_store(host: &str) -> bool {
     rest.split('.').all(label) && rest.rsplit('.').take(2).any(|label| store(&label))
 }
 
-/// What a record is that was written at this time.
+/// What a record is that was written at this time. Links may lead to `own`, too ([`Link::parse`]).
 ///
 /// # Errors
 /// A pointer that is none: without a link, or with one to somewhere else.
-pub fn read(body: &[u8], written_at: Micros) -> Result<Said, Reject> {
+pub fn read(body: &[u8], written_at: Micros, own: Option<&str>) -> Result<Said, Reject> {
     let Some(json) = glance::members(body, &["type", "status", "url", "expires_in"]) else {
         return Ok(Said::Inline);
     };
@@ -119,7 +123,7 @@ pub fn read(body: &[u8], written_at: Micros) -> Result<Said, Reject> {
         return Err(status.invalid("a pointer to what was not written"));
     }
     let url = root.need("url")?;
-    let link = Link::parse(url.text()?)
+    let link = Link::parse(url.text()?, own)
         .ok_or_else(|| url.invalid("a link to an address that is not the vendor's"))?;
     let life = root.get("expires_in").map(|at| life(&at)).transpose()?;
     let dies_at = life.and_then(|life| written_at.checked_add(life));
@@ -148,7 +152,7 @@ mod tests {
     }
 
     fn found(body: &str) -> Pointer {
-        match read(body.as_bytes(), WRITTEN) {
+        match read(body.as_bytes(), WRITTEN, None) {
             Ok(Said::Pointer(pointer)) => pointer,
             other => panic!("{other:?}"),
         }
@@ -176,7 +180,7 @@ mod tests {
         for body in
             [r#"{"type":"sleep","user":{"user_id":"a"},"data":[]}"#, "not json", "", "[]", "{}"]
         {
-            assert_eq!(read(body.as_bytes(), WRITTEN), Ok(Said::Inline), "{body}");
+            assert_eq!(read(body.as_bytes(), WRITTEN, None), Ok(Said::Inline), "{body}");
         }
     }
 
@@ -190,7 +194,7 @@ mod tests {
             "https://bkt.s3-eu-west-2.amazonaws.com/a.json",
             "https://bkt.with.dots.s3.eu-west-2.amazonaws.com/a.json",
         ] {
-            assert!(Link::parse(link).is_some(), "{link}");
+            assert!(Link::parse(link, None).is_some(), "{link}");
         }
         for link in [
             "http://storage.googleapis.com/bkt/a.json",
@@ -212,9 +216,9 @@ mod tests {
             "file:///etc/passwd",
             "",
         ] {
-            assert_eq!(Link::parse(link), None, "{link}");
+            assert_eq!(Link::parse(link, None), None, "{link}");
             let body = serde_json::json!({ "type": "s3_payload", "url": link }).to_string();
-            let refused = read(body.as_bytes(), WRITTEN).expect_err("refused");
+            let refused = read(body.as_bytes(), WRITTEN, None).expect_err("refused");
             assert_eq!(
                 (refused.kind, refused.at.as_str()),
                 (Kind::ValidationError, "url"),
@@ -222,7 +226,23 @@ mod tests {
             );
         }
         let long = format!("{URL}&x={}", "a".repeat(LINK_BYTES_MAX));
-        assert_eq!(Link::parse(&long), None);
+        assert_eq!(Link::parse(&long, None), None);
+    }
+
+    #[test]
+    fn facts_a_bucket_of_our_own_is_one_place_and_no_prefix() {
+        let own = Some("https://bodies.example");
+        assert!(Link::parse("https://bodies.example/a.json?x=1", own).is_some());
+        assert!(Link::parse(URL, own).is_some(), "beside the stores");
+        for link in [
+            "https://bodies.example",
+            "https://bodies.example.evil.example/a",
+            "https://bodies.example@evil.example/a",
+            "https://bodies.example:8443/a",
+            "http://bodies.example/a",
+        ] {
+            assert_eq!(Link::parse(link, own), None, "{link}");
+        }
     }
 
     #[test]
@@ -235,7 +255,7 @@ mod tests {
             (pointer(r#","expires_in":"soon""#), "expires_in"),
             (pointer(r#","expires_in":99999999999"#), "expires_in"),
         ] {
-            let refused = read(body.as_bytes(), WRITTEN).expect_err("refused");
+            let refused = read(body.as_bytes(), WRITTEN, None).expect_err("refused");
             assert_eq!(refused.at.as_str(), at);
             assert!(!format!("{refused:?}").contains("bkt"));
         }
