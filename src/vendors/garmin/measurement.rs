@@ -104,9 +104,10 @@ pub(super) fn respiration(received_at: Micros, item: &At<'_>) -> Result<Vec<Vend
     Ok(vec![sheet.finish()])
 }
 
-/// A part of a snapshot: Garmin's name, the metric, what of it is a value.
+/// Garmin's name, the metric, what of it is a value.
 type Part = (&'static str, &'static str, fn(f64) -> bool);
 
+/// The parts of a snapshot.
 const PARTS: &[Part] = &[
     ("heart_rate", "heart_rate", positive),
     ("respiration", "respiratory_rate", positive),
