@@ -18,10 +18,13 @@
 //! | the body | `worker.rs` | acknowledged in `raw-documents` before the row is done |
 //!
 //! A vendor has a loop and a bound of its own, so one that hangs slows no other.
+//!
+//! Terra's pointers are no rows: their links die within minutes, and `pointer.rs` follows them as they come.
 
 pub mod breaker;
 pub mod fetch;
 pub mod plan;
+pub mod pointer;
 pub mod quota;
 pub mod tokens;
 pub mod worker;

@@ -29,7 +29,7 @@ mod garmin;
 pub mod healthkit;
 mod oura;
 mod polar;
-mod terra;
+pub mod terra;
 mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
