@@ -286,13 +286,11 @@ fn stages(sleep: &Sleep) -> Vec<Interval> {
 
 // ── days ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// A document of a day, version by version: its values by metric, and the document without id and day.
-fn daily(
-    telling: &Telling<'_>,
-    record_type: &str,
-    day: &Lived,
-    versions: Vec<(Micros, Vec<(&str, f64)>, Value)>,
-) -> Made {
+/// A version of a document: from when on it stands, its values by metric, and the document without id and day.
+type Daily<'a> = (Micros, Vec<(&'a str, f64)>, Value);
+
+/// A document of a day, version by version.
+fn daily(telling: &Telling<'_>, record_type: &str, day: &Lived, versions: Vec<Daily<'_>>) -> Made {
     let id = id(telling, record_type, u64::from(day.number.unsigned_abs()));
     let versions = versions.into_iter().map(|(at, values, mut document)| {
         let mut truth = telling.truth(record_type, &id, at);
