@@ -70,7 +70,8 @@ enum Course {
     Asked(Said, Next, Option<OutRecord>),
 }
 
-/// How fast a vendor is asked: after a refusal of the quota one at a time, and twice as many with each that is granted.
+/// How fast a vendor is asked: at first one call at a time, and twice as many with each that ended. A refusal of the quota
+/// takes nothing of that: what it lets through when it opens is to be used at once.
 struct Pace {
     at_once: usize,
     quiet_until: Duration,
@@ -82,6 +83,8 @@ const AWAY: Duration = Duration::from_secs(1);
 const CALLS_MAX: usize = 64;
 /// How long a record that was begun waits for the permits of its next calls.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long one that was not waits for its first: until the next slots of a window of a minute.
+const BRIEFLY: Duration = Duration::from_secs(2);
 /// The most that a vendor's word on its own quota holds it for.
 const HOLD_MAX: u32 = 86_400;
 
@@ -172,10 +175,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             tracing::warn!(vendor = desk.name, "a vendor's API is left alone for a while");
         }
         match ended.wait {
-            Some(wait) => {
-                pace.at_once = 1;
-                pace.quiet_until = pace.quiet_until.max(now.saturating_add(wait));
-            }
+            Some(wait) => pace.quiet_until = pace.quiet_until.max(now.saturating_add(wait)),
             None => {
                 let most = self.settings.fetches_per_vendor_max;
                 pace.at_once = pace.at_once.saturating_mul(2).min(most);
@@ -266,8 +266,8 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         }
     }
 
-    /// Nothing where a call may be made, and it is counted. A record that was begun waits a little where it is: begun
-    /// anew it would cost its first calls again.
+    /// Nothing where a call may be made, and it is counted. Until then a record waits where it is, as long as that is
+    /// short; one that was begun waits longer, because begun anew it would cost its first calls again.
     async fn permit(
         &self,
         desk: &Desk,
@@ -277,7 +277,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     ) -> Result<Option<Course>> {
         let connection = row.key.connection;
         let buckets = quota::buckets(desk.api.quotas(), connection, self.settings.speed);
-        let mut patience = if begun { PATIENCE } else { Duration::ZERO };
+        let mut patience = if begun { PATIENCE } else { BRIEFLY };
         loop {
             let Taken::Wait { app, user } =
                 self.queue.take(desk.name, connection, &buckets).await?

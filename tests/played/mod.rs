@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use biometric_bridge::hydrator::fetch::Base;
+use biometric_bridge::stream::clock::Stopwatch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -24,6 +25,9 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// The heads of all requests, and the bodies of those that had one.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    /// When each of them had come, since the server's start.
+    pub(crate) times: Arc<Mutex<Vec<Duration>>>,
+    clock: Stopwatch,
     /// Bodies by path; what is not there is one of the misbehaviours below.
     pub(crate) documents: Arc<Mutex<BTreeMap<String, String>>>,
     /// Whether every call but an exchange is answered by 401.
@@ -37,9 +41,10 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = format!("http://{}", listener.local_addr().expect("an address"));
         let refresh = Arc::new((Mutex::new("canary-refresh-0".to_owned()), AtomicUsize::new(0)));
-        let (asked, documents) = (Arc::default(), Arc::default());
+        let (asked, times, documents) = (Arc::default(), Arc::default(), Arc::default());
+        let clock = Stopwatch::start();
         let refuses = Arc::default();
-        let server = Self { address, asked, documents, refuses, refresh };
+        let server = Self { address, asked, times, clock, documents, refuses, refresh };
         let played = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -69,6 +74,7 @@ impl Server {
             let read = stream.read(&mut bytes).await.ok().filter(|read| *read > 0)?;
             request.push_str(std::str::from_utf8(&bytes[..read]).ok()?);
         }
+        self.times.lock().unwrap().push(self.clock.elapsed());
         self.asked.lock().unwrap().push(request.clone());
         let path = request.split(' ').nth(1)?.trim_start_matches('/').to_owned();
         let close = "connection: close\r\n";
