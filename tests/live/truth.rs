@@ -53,7 +53,8 @@ impl Played {
         self.deployment.dir.join(name).to_str().expect("UTF-8").to_owned()
     }
 
-    /// `simulate vendors` over these people's days, with this seed and these faults.
+    /// `simulate vendors` over these people's days, with these faults. Its patience is longer than a lease: what a busy
+    /// machine let slip comes back with it, and late is not lost.
     fn simulate(&self, people: &str, days: &str, faults: &str, more: &[&str]) -> Output {
         let (target, listen) =
             (format!("http://127.0.0.1:{}", self.door), format!("127.0.0.1:{}", self.vendors));
@@ -78,7 +79,7 @@ impl Played {
             "--ledger",
             &ledger,
             "--patience",
-            "45",
+            "120",
             "--json",
         ];
         arguments.extend(more);
