@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod connections;
+pub mod consent;
 pub mod describe;
 pub mod http;
 pub mod import;
@@ -201,9 +202,28 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
             let again = queue.retry(vendor, whose, &[]).await?;
             say(out, &format!("{again} records are fetched again\n"))
         }
-        cli::Connections::Remove { vendor, vendor_user, output } => {
+        cli::Connections::Link { vendor, user: name } => {
+            let link = consent::link(config, vendor, &user(name)?, now_us())?;
+            say(out, &format!("{link}\n"))
+        }
+        cli::Connections::Pause { vendor, vendor_user } => {
+            let connection = connections::now(register, vendor, vendor_user, now_us()).await?;
+            consent::pause(config, connection, true).await?;
+            say(out, "nothing is fetched for it until it is resumed\n")
+        }
+        cli::Connections::Resume { vendor, vendor_user } => {
+            let connection = connections::now(register, vendor, vendor_user, now_us()).await?;
+            consent::pause(config, connection, false).await?;
+            say(out, "it is fetched for again\n")
+        }
+        cli::Connections::Remove { vendor, vendor_user, here_only, output } => {
             let (at, json) = (now_us(), output.json);
+            let connection = connections::now(register, vendor, vendor_user, at).await?;
+            if !here_only {
+                consent::withdraw(config, vendor, connection, vendor_user).await?;
+            }
             let ended = connections::remove(register, vendor, vendor_user, at, json, out).await?;
+            consent::forget(config, connection).await?;
             if ended { Ok(()) } else { Err(Error::new(Kind::UnknownUser, "end a connection", "")) }
         }
     }
