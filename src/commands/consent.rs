@@ -1,6 +1,8 @@
 //! What an operator does with consents: makes the link by which one is asked for, and gives one back.
 
-use crate::commands::complain;
+use std::io::Write;
+
+use crate::commands::{complain, connections, say};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::hydrator::connect::link;
@@ -11,8 +13,10 @@ use crate::model::id::{ConnectionId, User};
 use crate::model::time::Micros;
 use crate::postgres::consent::Standing;
 use crate::postgres::queue::PostgresQueue;
+use crate::postgres::register::PostgresRegister;
 use crate::postgres::vault::PostgresVault;
 use crate::roles;
+use crate::stream::clock::now_us;
 use crate::telemetry::metrics::Metrics;
 
 /// The link by which a person connects as this user of ours, from now on for as long as the configuration says.
@@ -32,11 +36,31 @@ pub fn link(config: &Config, vendor: &str, user: &User, now_us: Micros) -> Resul
     Ok(format!("{public}{path}"))
 }
 
-/// Gives a connection's consent back at the vendor, and says so where that cannot be done from here.
+/// Ends the connection that holds now: its consent at the vendor, unless `here_only`, then itself and its tokens.
 ///
 /// # Errors
-/// [`Kind::WearableApiError`] where the vendor does not do it: nothing has changed then, and it may be tried again.
-pub async fn withdraw(
+/// [`Kind::UnknownUser`] where there is none; [`Kind::WearableApiError`] where the vendor does not withdraw the consent:
+/// nothing has changed then, and it may be tried again. As every call of Postgres.
+pub async fn remove(
+    config: &Config,
+    register: &mut PostgresRegister,
+    (vendor, vendor_user): (&str, &str),
+    here_only: bool,
+    json: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let at = now_us();
+    let connection = connections::now(register, vendor, vendor_user, at).await?;
+    if !here_only {
+        withdraw(config, vendor, connection, vendor_user).await?;
+    }
+    let ended = connections::remove(register, vendor, vendor_user, at, json, out).await?;
+    Standing::new(&config.postgres)?.forget(connection).await?;
+    if ended { Ok(()) } else { Err(Error::new(Kind::UnknownUser, "end a connection", "")) }
+}
+
+/// Gives a connection's consent back at the vendor, and says so where that cannot be done from here.
+async fn withdraw(
     config: &Config,
     vendor: &str,
     connection: ConnectionId,
@@ -64,19 +88,23 @@ pub async fn withdraw(
     Ok(())
 }
 
-/// Forgets a connection's tokens.
+/// Pauses the connection that holds now, or resumes it.
 ///
 /// # Errors
-/// As every call of Postgres.
-pub async fn forget(config: &Config, connection: ConnectionId) -> Result<()> {
-    Standing::new(&config.postgres)?.forget(connection).await
-}
-
-/// Pauses a connection, or resumes it.
-///
-/// # Errors
-/// As every call of Postgres.
-pub async fn pause(config: &Config, connection: ConnectionId, paused: bool) -> Result<()> {
+/// [`Kind::UnknownUser`] where there is none; as every call of Postgres.
+pub async fn pause(
+    config: &Config,
+    register: &mut PostgresRegister,
+    (vendor, vendor_user): (&str, &str),
+    paused: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let connection = connections::now(register, vendor, vendor_user, now_us()).await?;
     let standing = Standing::new(&config.postgres)?;
-    if paused { standing.pause(connection).await } else { standing.resume(connection).await }
+    if paused {
+        standing.pause(connection).await?;
+        return say(out, "nothing is fetched for it until it is resumed\n");
+    }
+    standing.resume(connection).await?;
+    say(out, "it is fetched for again\n")
 }

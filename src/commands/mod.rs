@@ -207,24 +207,14 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
             say(out, &format!("{link}\n"))
         }
         cli::Connections::Pause { vendor, vendor_user } => {
-            let connection = connections::now(register, vendor, vendor_user, now_us()).await?;
-            consent::pause(config, connection, true).await?;
-            say(out, "nothing is fetched for it until it is resumed\n")
+            consent::pause(config, register, (vendor, vendor_user), true, out).await
         }
         cli::Connections::Resume { vendor, vendor_user } => {
-            let connection = connections::now(register, vendor, vendor_user, now_us()).await?;
-            consent::pause(config, connection, false).await?;
-            say(out, "it is fetched for again\n")
+            consent::pause(config, register, (vendor, vendor_user), false, out).await
         }
         cli::Connections::Remove { vendor, vendor_user, here_only, output } => {
-            let (at, json) = (now_us(), output.json);
-            let connection = connections::now(register, vendor, vendor_user, at).await?;
-            if !here_only {
-                consent::withdraw(config, vendor, connection, vendor_user).await?;
-            }
-            let ended = connections::remove(register, vendor, vendor_user, at, json, out).await?;
-            consent::forget(config, connection).await?;
-            if ended { Ok(()) } else { Err(Error::new(Kind::UnknownUser, "end a connection", "")) }
+            let whose = (vendor.as_str(), vendor_user.as_str());
+            consent::remove(config, register, whose, *here_only, output.json, out).await
         }
     }
 }

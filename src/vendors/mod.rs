@@ -3,7 +3,8 @@
 //! # How to add a vendor
 //! 1. Write `src/vendors/<name>.rs` with a `pub static VENDOR` that implements [`Vendor`]: `verify` (is it theirs),
 //!    `user` (whose is it), `parse` (what does it say); where its records are fetched also `api` (what to ask for) and
-//!    `document` (what came); where people connect by consent, `consent`. No I/O, no clock, no tokio; a time comes as an argument.
+//!    `document` (what came); where people connect by consent, `consent`. No I/O, no clock, no tokio; a time comes as an
+//!    argument.
 //! 2. Put at least six requests into `tests/fixtures/<name>/` (good, thin, signature off by a byte, malformed,
 //!    duplicate, correction), and six fetched bodies where there are any, each with its `record_type` in a `.headers`
 //!    file beside it; let `UPDATE_GOLDEN=1 make test` write what your file makes of them; read it.

@@ -284,6 +284,9 @@ fn relations_are_held() {
         ("telemetry.otlp_endpoint", "http://a:b@127.0.0.1:4318", "telemetry.otlp_endpoint"),
         ("telemetry.sample_ratio", "1.5", "telemetry.sample_ratio"),
         ("telemetry.spans_queue_max", "0", "telemetry.spans_queue_max"),
+        ("connect.address", "127.0.0.1:9300", "connect.address"),
+        ("connect.public_url", "http://bridge.example.com", "connect.public_url"),
+        ("connect.consent_s", "5", "connect.consent_s"),
     ];
     for (key, value, told) in cases {
         let found = problems("", &[(&variable(key), value)]);
@@ -370,7 +373,7 @@ fn no_secret_stands_in_a_toml_file() {
         .map(|(key, _)| key)
         .filter(|key| is_secret(key))
         .collect();
-    assert_eq!(secrets.len(), 9, "{secrets:?}");
+    assert_eq!(secrets.len(), 10, "{secrets:?}");
     for key in secrets {
         let found = problems(&line(&key, &format!("\"{CANARY}\"")), &[]);
         assert_eq!(keys_of(&found), [key.as_str()]);
