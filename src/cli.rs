@@ -174,7 +174,34 @@ pub enum Connections {
         #[arg(long, value_name = "ID")]
         vendor_user: Option<String>,
     },
-    /// End a connection now; its records stay.
+    /// Print a link by which a person connects, to be given to nobody else; it ends after connect.link_s.
+    Link {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// Our user that the person is.
+        #[arg(long)]
+        user: String,
+    },
+    /// Fetch nothing for a connection until it is resumed; what is pushed to us is still taken in.
+    Pause {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user.
+        #[arg(long, value_name = "ID")]
+        vendor_user: String,
+    },
+    /// Fetch for a paused connection again, what was announced meanwhile too.
+    Resume {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user.
+        #[arg(long, value_name = "ID")]
+        vendor_user: String,
+    },
+    /// End a connection now: consent and webhooks at the vendor, and its tokens here; its records stay.
     Remove {
         /// The vendor.
         #[arg(long)]
@@ -182,6 +209,9 @@ pub enum Connections {
         /// The vendor's id of its user; for HealthKit the connection's id.
         #[arg(long, value_name = "ID")]
         vendor_user: String,
+        /// End it here alone, and say nothing to the vendor.
+        #[arg(long)]
+        here_only: bool,
         /// How it prints.
         #[command(flatten)]
         output: Output,

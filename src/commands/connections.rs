@@ -1,4 +1,4 @@
-//! `connections add|list|token|import|remove`: which of our users a vendor's user is.
+//! `connections add|list|token|import|retry|pause|resume|remove`: which of our users a vendor's user is.
 //!
 //! What an operator does here is what a vendor's own announcement does in normalise: it takes the same path
 //! (`model::connection`), and doing it twice is doing it once.

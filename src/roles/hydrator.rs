@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{patiently, pipeline, probe_deadline, serve_admin, telemetry};
+use super::{connect, patiently, pipeline, probe_deadline, serve_admin, telemetry};
 use crate::config::{Config, Profile, Vendor};
 use crate::error::{Error, Kind, Result};
 use crate::hydrator::fetch::{Base, Fetcher};
@@ -116,7 +116,7 @@ pub async fn open(
     let hydrator = Arc::new(Hydrator {
         queue: PostgresQueue::new(&config.postgres)?,
         tokens: Keyring::new(
-            vault,
+            vault.clone(),
             fetcher.clone(),
             clients(config),
             metrics.clone(),
@@ -129,6 +129,7 @@ pub async fn open(
         metrics: metrics.clone(),
     });
     let mut loops = JoinSet::new();
+    connect::open(config, &hydrator.fetcher, &vault, metrics, &stop, &mut loops).await?;
     for desk in desks(config) {
         let (hydrator, stop) = (Arc::clone(&hydrator), stop.clone());
         loops.spawn(async move { hydrator.serve(&desk, &stop).await });
@@ -200,7 +201,9 @@ fn pseudonyms(config: &Config) -> PseudonymKey {
 }
 
 /// What this vendor's section says, with what its file says of its API.
-fn apis(config: &Config) -> impl Iterator<Item = (&'static str, &'static dyn Api, &Vendor)> {
+pub(super) fn apis(
+    config: &Config,
+) -> impl Iterator<Item = (&'static str, &'static dyn Api, &Vendor)> {
     vendors::ALL.iter().filter_map(|vendor| {
         let section = config.vendors.get(vendor.name()).filter(|section| section.enabled)?;
         Some((vendor.name(), vendor.api()?, section))
@@ -217,7 +220,8 @@ fn desks(config: &Config) -> Vec<Desk> {
 }
 
 /// What the vendors know us by, where their tokens are renewed.
-fn clients(config: &Config) -> BTreeMap<String, Client> {
+#[must_use]
+pub fn clients(config: &Config) -> BTreeMap<String, Client> {
     let client = |(name, api, section): (&'static str, &'static dyn Api, &Vendor)| {
         let renewal = api.renewal()?;
         let url = Base::parse(section.renewal_url.as_deref().unwrap_or(renewal.url))?;

@@ -12,6 +12,7 @@ mod alerts;
 mod cache_laws;
 mod cli;
 mod config;
+mod connect;
 mod contract;
 mod crash_sweep;
 mod documents;

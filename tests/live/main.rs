@@ -10,6 +10,7 @@
 
 mod bench;
 mod cache_laws;
+mod connected;
 mod database;
 mod fetched;
 mod kafka;
