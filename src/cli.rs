@@ -160,6 +160,11 @@ pub enum Connections {
         /// The vendor's answer as JSON (access_token, refresh_token, expires_in), or `-` for standard input.
         file: PathBuf,
     },
+    /// Make connections and store their tokens, from a file with one of them a line.
+    Import {
+        /// JSON objects: vendor, vendor_user, user, and the tokens as the vendor answered; or `-` for standard input.
+        file: PathBuf,
+    },
     /// Fetch again what was given up.
     Retry {
         /// The vendor.
@@ -169,7 +174,34 @@ pub enum Connections {
         #[arg(long, value_name = "ID")]
         vendor_user: Option<String>,
     },
-    /// End a connection now; its records stay.
+    /// Print a link by which a person connects, to be given to nobody else; it ends after connect.link_s.
+    Link {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// Our user that the person is.
+        #[arg(long)]
+        user: String,
+    },
+    /// Fetch nothing for a connection until it is resumed; what is pushed to us is still taken in.
+    Pause {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user.
+        #[arg(long, value_name = "ID")]
+        vendor_user: String,
+    },
+    /// Fetch for a paused connection again, what was announced meanwhile too.
+    Resume {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user.
+        #[arg(long, value_name = "ID")]
+        vendor_user: String,
+    },
+    /// End a connection now: consent and webhooks at the vendor, and its tokens here; its records stay.
     Remove {
         /// The vendor.
         #[arg(long)]
@@ -177,6 +209,9 @@ pub enum Connections {
         /// The vendor's id of its user; for HealthKit the connection's id.
         #[arg(long, value_name = "ID")]
         vendor_user: String,
+        /// End it here alone, and say nothing to the vendor.
+        #[arg(long)]
+        here_only: bool,
         /// How it prints.
         #[command(flatten)]
         output: Output,
@@ -297,7 +332,7 @@ pub struct Vendors {
     #[arg(long, default_value_t = 1_440, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub speed: u32,
     /// Which vendors they use, by comma.
-    #[arg(long, default_value = "whoop", value_name = "NAMES")]
+    #[arg(long, default_value = "oura,whoop", value_name = "NAMES")]
     pub vendors: String,
     /// What goes wrong: name=percent by comma, `all` for a bit of everything, or `none`.
     #[arg(long, default_value = "none", value_name = "FAULTS")]

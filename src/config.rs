@@ -114,13 +114,16 @@ pub struct Secrets {
     /// What sealed them before; it opens and does not seal.
     #[serde(default)]
     pub previous_token_key: Option<SecretString>,
+    /// What the links are signed with by which people connect.
+    #[serde(default)]
+    pub connect_key: Option<SecretString>,
 }
 
 /// `[vendors.<name>]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vendor {
-    /// Whether its path is served.
+    /// Whether its path is served, and its records are read.
     pub enabled: bool,
     /// What its requests are signed with.
     #[serde(default)]
@@ -143,6 +146,9 @@ pub struct Vendor {
     /// Where its tokens are renewed, instead of where its file says.
     #[serde(default)]
     pub renewal_url: Option<String>,
+    /// Where people consent, instead of where its file says.
+    #[serde(default)]
+    pub authorise_url: Option<String>,
     /// What it knows us by.
     #[serde(default)]
     pub client_id: Option<String>,
@@ -170,6 +176,8 @@ pub struct Config {
     pub pipeline: Pipeline,
     /// The hydrator.
     pub hydrator: crate::hydrator::Settings,
+    /// Where people connect.
+    pub connect: crate::hydrator::connect::Settings,
     /// The admin listener.
     pub admin: crate::telemetry::health::Settings,
     /// What is measured and where it is sent.
@@ -263,7 +271,11 @@ pub fn from_parts(
 /// The key that a variable of the environment sets, if it is one of ours.
 fn key_of(name: &str) -> Option<String> {
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, key)| (*key).to_owned());
-    alias.or_else(|| {
+    let vendor = || {
+        let vendor = vendors::find(&name.strip_suffix("_ENABLED")?.to_lowercase())?;
+        Some(format!("vendors.{}.enabled", vendor.name()))
+    };
+    alias.or_else(vendor).or_else(|| {
         name.strip_prefix("BRIDGE__").map(|rest| rest.to_lowercase().replace("__", "."))
     })
 }
@@ -557,6 +569,7 @@ fn typed(
     let (registry, postgres) = (sections.read("registry"), sections.read("postgres"));
     let (redis, pipeline) = (sections.read("redis"), sections.read("pipeline"));
     let hydrator: Option<crate::hydrator::Settings> = sections.read("hydrator");
+    let connect: Option<crate::hydrator::connect::Settings> = sections.read("connect");
     let (admin, log) = (sections.read("admin"), sections.read("log"));
     let telemetry: Option<crate::telemetry::Settings> = sections.read("telemetry");
     let (secrets, vendors) = (sections.read("secrets"), sections.read("vendors"));
@@ -569,6 +582,7 @@ fn typed(
         redis: redis?,
         pipeline: pipeline?,
         hydrator: hydrator?,
+        connect: connect?,
         admin: admin?,
         telemetry: telemetry?,
         log: log?,
@@ -593,8 +607,15 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
     for (key, what) in config.hydrator.problems(production) {
         problems.push(Problem::new(format!("hydrator.{key}"), format!("must be {what}")));
     }
+    for (key, what) in config.connect.problems(production) {
+        problems.push(Problem::new(format!("connect.{key}"), format!("must be {what}")));
+    }
     for (name, vendor) in &config.vendors {
-        let addresses = [("api_base", &vendor.api_base), ("renewal_url", &vendor.renewal_url)];
+        let addresses = [
+            ("api_base", &vendor.api_base),
+            ("renewal_url", &vendor.renewal_url),
+            ("authorise_url", &vendor.authorise_url),
+        ];
         for (key, address) in addresses {
             if address.as_deref().is_some_and(|address| Base::parse(address).is_none()) {
                 let key = format!("vendors.{name}.{key}");
@@ -708,6 +729,13 @@ impl Config {
             problems.push(Problem::new("vendors.*.signing_secret", what));
         }
         if problems.is_empty() { Ok(keys) } else { Err(problems) }
+    }
+
+    /// The vendors that are switched off: their paths are none, and what comes of them otherwise is not read.
+    #[must_use]
+    pub fn switched_off(&self) -> Vec<String> {
+        let off = self.vendors.iter().filter(|(_, vendor)| !vendor.enabled);
+        off.map(|(name, _)| name.clone()).collect()
     }
 
     /// A vendor's newest signing secret, for commands that sign.

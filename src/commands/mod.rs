@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod connections;
+pub mod consent;
 pub mod describe;
 pub mod http;
 pub mod import;
@@ -192,6 +193,13 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
             let again = queue.retry(vendor, Some(connection), &tokens::MENDED).await?;
             say(out, &format!("the tokens are stored; {again} records are fetched again\n"))
         }
+        cli::Connections::Import { file } => {
+            let vault = PostgresVault::new(&config.postgres, roles::hydrator::keys(config)?)?;
+            let lines = connections::read_lines(file)?;
+            let speed = config.hydrator.speed;
+            connections::import(register, &vault, &lines, (now_us(), speed)).await?;
+            say(out, &format!("{} connections and their tokens are stored\n", lines.len()))
+        }
         cli::Connections::Retry { vendor, vendor_user } => {
             let whose = match vendor_user {
                 Some(name) => Some(connections::now(register, vendor, name, now_us()).await?),
@@ -201,10 +209,19 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
             let again = queue.retry(vendor, whose, &[]).await?;
             say(out, &format!("{again} records are fetched again\n"))
         }
-        cli::Connections::Remove { vendor, vendor_user, output } => {
-            let (at, json) = (now_us(), output.json);
-            let ended = connections::remove(register, vendor, vendor_user, at, json, out).await?;
-            if ended { Ok(()) } else { Err(Error::new(Kind::UnknownUser, "end a connection", "")) }
+        cli::Connections::Link { vendor, user: name } => {
+            let link = consent::link(config, vendor, &user(name)?, now_us())?;
+            say(out, &format!("{link}\n"))
+        }
+        cli::Connections::Pause { vendor, vendor_user } => {
+            consent::pause(config, register, (vendor, vendor_user), true, out).await
+        }
+        cli::Connections::Resume { vendor, vendor_user } => {
+            consent::pause(config, register, (vendor, vendor_user), false, out).await
+        }
+        cli::Connections::Remove { vendor, vendor_user, here_only, output } => {
+            let whose = (vendor.as_str(), vendor_user.as_str());
+            consent::remove(config, register, whose, *here_only, output.json, out).await
         }
     }
 }

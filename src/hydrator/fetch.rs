@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
@@ -20,6 +20,7 @@ use crate::hydrator::plan::Outcome;
 use crate::hydrator::tokens::Client as OAuth;
 use crate::stream::hydration::Pair;
 use crate::vendors::ask::{Answer, Api, Call, Per, Told};
+use crate::vendors::consent::{By, Request as Asked, Verb};
 
 /// What a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,27 @@ impl Base {
         (scheme && plain).then_some(Self(url))
     }
 
+    /// This address with a query of these parameters.
+    #[must_use]
+    pub fn with(&self, parameters: &[(&str, &str)]) -> String {
+        let mut url = self.0.clone();
+        url.query_pairs_mut().extend_pairs(parameters);
+        url.into()
+    }
+
+    /// Whether it is https; else it is this very machine.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Its host alone.
+    fn host(&self) -> Self {
+        let mut url = self.0.clone();
+        url.set_path("");
+        Self(url)
+    }
+
     /// The address of a call: under this base, or none.
     fn of(&self, call: &Call) -> Option<Url> {
         let shared = self.0.path().trim_end_matches('/');
@@ -74,6 +96,13 @@ impl Base {
         }
         Some(url)
     }
+}
+
+/// The parameters of a query, decoded.
+#[must_use]
+pub fn parameters(query: &str) -> Vec<(String, String)> {
+    let url = Url::parse(&format!("http://localhost/?{query}"));
+    url.map_or_else(|_text| Vec::new(), |url| url.query_pairs().into_owned().collect())
 }
 
 /// How a call ended.
@@ -147,9 +176,28 @@ impl Fetcher {
             .get(url)
             .header(AUTHORIZATION, bearer)
             .header(ACCEPT, HeaderValue::from_static("application/json"));
+        Ok(self.ask(api, request, is_json).await)
+    }
+
+    /// Opens a link that is its own permission: without a token, and what stands there is named as its writer pleased.
+    /// The caller knows that it leads to where it may.
+    pub async fn open_link(&self, api: &dyn Api, address: &str) -> Fetched {
+        match Url::parse(address) {
+            Ok(url) => self.ask(api, self.client.get(url), is_object).await,
+            Err(_text) => Fetched::without_answer(Outcome::Answered(Answer::Refused)),
+        }
+    }
+
+    /// Asks, within the limits; a body of another content type than this is no document.
+    async fn ask(
+        &self,
+        api: &dyn Api,
+        request: RequestBuilder,
+        is_document: fn(&str) -> bool,
+    ) -> Fetched {
         let whole = async {
             match tokio::time::timeout(self.limits.first_byte, request.send()).await {
-                Ok(Ok(response)) => self.read(api, response).await,
+                Ok(Ok(response)) => self.read(api, response, is_document).await,
                 Ok(Err(error)) if error.is_connect() => {
                     Fetched::without_answer(Outcome::Unreachable)
                 }
@@ -158,11 +206,16 @@ impl Fetcher {
             }
         };
         let ended = tokio::time::timeout(self.limits.whole, whole).await;
-        Ok(ended.unwrap_or(Fetched::without_answer(Outcome::TooSlow)))
+        ended.unwrap_or(Fetched::without_answer(Outcome::TooSlow))
     }
 
     /// Reads an answer as far as it is worth reading.
-    async fn read(&self, api: &dyn Api, mut response: Response) -> Fetched {
+    async fn read(
+        &self,
+        api: &dyn Api,
+        mut response: Response,
+        is_document: fn(&str) -> bool,
+    ) -> Fetched {
         let status = response.status().as_u16();
         let headers = response.headers();
         let told = api.told(headers);
@@ -178,7 +231,7 @@ impl Fetcher {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let content_type = text(CONTENT_TYPE).unwrap_or_default().to_owned();
         let plain = text(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
-        if !plain || !is_json(&content_type) {
+        if !plain || !is_document(&content_type) {
             return without_body(Outcome::NotJson);
         }
         let cap = self.limits.body_bytes;
@@ -200,6 +253,13 @@ impl Fetcher {
         let document = Some((content_type, body.freeze()));
         Fetched { outcome: Outcome::Answered(answer), status: Some(status), whose, told, document }
     }
+}
+
+/// Whether a content type is what object stores say of JSON: JSON's, or that they were told nothing.
+fn is_object(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let untold = ["", "application/octet-stream", "binary/octet-stream"];
+    is_json(content_type) || untold.iter().any(|known| essence.eq_ignore_ascii_case(known))
 }
 
 /// Whether a content type is JSON's, or one built on it.
@@ -241,31 +301,151 @@ const TOKEN_BYTES_MAX: usize = 64 * 1024;
 impl Fetcher {
     /// Exchanges a refresh token for another pair.
     pub async fn exchange(&self, client: &OAuth, refresh: &SecretString) -> Exchanged {
-        let mut form = client.url.0.clone();
-        form.query_pairs_mut()
-            .append_pair("grant_type", "refresh_token")
-            .append_pair("refresh_token", refresh.expose_secret())
-            .append_pair("client_id", &client.id)
-            .append_pair("client_secret", client.secret.expose_secret())
-            .extend_pairs(client.scope.map(|scope| ("scope", scope)));
+        let own = [("client_id", &*client.id), ("client_secret", client.secret.expose_secret())];
+        let mut form = vec![("grant_type", "refresh_token")];
+        form.push(("refresh_token", refresh.expose_secret()));
+        form.extend(own);
+        form.extend(client.scope.map(|scope| ("scope", scope)));
+        let (exchanged, ()) = self.trade(client, &form, false, |_body| ()).await;
+        exchanged
+    }
+
+    /// Exchanges a code of a person's consent for the first pair; `read` is given the body that has it.
+    pub async fn redeem<T: Default>(
+        &self,
+        client: &OAuth,
+        code: &Code<'_>,
+        basic: bool,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> (Exchanged, T) {
+        let own = [("client_id", &*client.id), ("client_secret", client.secret.expose_secret())];
+        let mut form = vec![("grant_type", "authorization_code")];
+        form.push(("code", code.code.expose_secret()));
+        form.push(("redirect_uri", code.callback));
+        form.extend(code.verifier.map(|verifier| ("code_verifier", verifier.expose_secret())));
+        form.extend(own.into_iter().filter(|_| !basic));
+        self.trade(client, &form, basic, read).await
+    }
+
+    async fn trade<T: Default>(
+        &self,
+        client: &OAuth,
+        form: &[(&str, &str)],
+        basic: bool,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> (Exchanged, T) {
+        let mut written = client.url.0.clone();
         // A query is written as a form is.
-        let body = form.query().unwrap_or_default().to_owned();
-        let request = self
+        written.query_pairs_mut().extend_pairs(form);
+        let body = written.query().unwrap_or_default().to_owned();
+        let mut request = self
             .client
             .post(client.url.0.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .body(body);
+        if basic {
+            request = request.basic_auth(&client.id, Some(client.secret.expose_secret()));
+        }
+        let failed = |outcome| (Exchanged::Failed(outcome), T::default());
         let whole = async {
             let response = match request.send().await {
                 Ok(response) => response,
-                Err(error) if error.is_connect() => return Exchanged::Failed(Outcome::Unreachable),
-                Err(_text) => return Exchanged::Failed(Outcome::BrokenOff),
+                Err(error) if error.is_connect() => return failed(Outcome::Unreachable),
+                Err(_text) => return failed(Outcome::BrokenOff),
             };
-            read_pair(response).await
+            read_pair(response, read).await
         };
         let ended = tokio::time::timeout(self.limits.whole, whole).await;
-        ended.unwrap_or(Exchanged::Failed(Outcome::TooSlow))
+        ended.unwrap_or_else(|_elapsed| failed(Outcome::TooSlow))
+    }
+}
+
+/// What a person's consent is exchanged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Code<'a> {
+    /// What the vendor gave.
+    pub code: &'a SecretString,
+    /// Where it gave it.
+    pub callback: &'a str,
+    /// What proves that it is ours, where the vendor asks for that.
+    pub verifier: Option<&'a SecretString>,
+}
+
+/// How a request that is no fetch ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// What it wants is so; the body.
+    Well(Bytes),
+    /// The vendor says that it is not, with this status.
+    Refused(u16),
+    /// There was no whole answer.
+    Failed(Outcome),
+}
+
+/// What a request is made with.
+#[derive(Clone, Copy, Debug)]
+pub enum Credentials<'a> {
+    /// A person's access token.
+    Person(&'a SecretString),
+    /// The app's id and secret.
+    App(&'a str, &'a SecretString),
+}
+
+impl Fetcher {
+    /// Makes a request that a vendor's file described.
+    ///
+    /// # Errors
+    /// [`Kind::ValidationError`] where it is none, or the credentials are not the ones that it is made with.
+    pub async fn send(
+        &self,
+        base: &Base,
+        asked: &Asked,
+        credentials: Credentials<'_>,
+    ) -> Result<Done> {
+        let wrong = |code: &str| Error::new(Kind::ValidationError, "describe a request", code);
+        let base = if asked.at_host { &base.host() } else { base };
+        let url = base.of(&asked.call).ok_or_else(|| wrong("path"))?;
+        let secret = |text: &str| {
+            let mut value = HeaderValue::from_str(text).map_err(|_text| wrong("credentials"))?;
+            value.set_sensitive(true);
+            Ok(value)
+        };
+        let mut request = match asked.verb {
+            Verb::Get => self.client.get(url),
+            Verb::Post => self.client.post(url),
+            Verb::Put => self.client.put(url),
+            Verb::Delete => self.client.delete(url),
+        };
+        request = match (asked.by, credentials) {
+            (By::Person, Credentials::Person(token)) => {
+                let bearer = format!("Bearer {}", token.expose_secret());
+                request.header(AUTHORIZATION, secret(&bearer)?)
+            }
+            (By::App([name, key]), Credentials::App(id, given)) => {
+                request.header(name, secret(id)?).header(key, secret(given.expose_secret())?)
+            }
+            _ => return Err(wrong("credentials")),
+        };
+        request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(body) = &asked.body {
+            let json = HeaderValue::from_static("application/json");
+            request = request.header(CONTENT_TYPE, json).body(body.clone());
+        }
+        let whole = async {
+            let response = match request.send().await {
+                Ok(response) => response,
+                Err(error) if error.is_connect() => return Done::Failed(Outcome::Unreachable),
+                Err(_text) => return Done::Failed(Outcome::BrokenOff),
+            };
+            let status = response.status().as_u16();
+            if !asked.good.contains(&status) {
+                return Done::Refused(status);
+            }
+            read_small(response).await.map_or_else(Done::Failed, |body| Done::Well(body.freeze()))
+        };
+        let ended = tokio::time::timeout(self.limits.whole, whole).await;
+        Ok(ended.unwrap_or(Done::Failed(Outcome::TooSlow)))
     }
 }
 
@@ -279,20 +459,31 @@ struct Denied {
 const OURS: [&str; 4] =
     ["invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope"];
 
-async fn read_pair(response: Response) -> Exchanged {
+async fn read_pair<T: Default>(
+    response: Response,
+    read: impl FnOnce(&[u8]) -> T,
+) -> (Exchanged, T) {
     let status = response.status().as_u16();
+    let failed = |outcome| (Exchanged::Failed(outcome), T::default());
     match status {
         200..=299 | 400 | 401 => {}
-        300..=399 => return Exchanged::Failed(Outcome::Redirected),
-        429 => return Exchanged::Failed(Outcome::Answered(Answer::Limited(None))),
-        _ => return Exchanged::Failed(Outcome::Answered(Answer::Unavailable)),
+        300..=399 => return failed(Outcome::Redirected),
+        429 => return failed(Outcome::Answered(Answer::Limited(None))),
+        _ => return failed(Outcome::Answered(Answer::Unavailable)),
     }
-    let body = match read_small(response).await {
-        Ok(body) => body,
-        Err(outcome) => return Exchanged::Failed(outcome),
-    };
+    match read_small(response).await {
+        Ok(body) => match pair_of(status, &body) {
+            pair @ Exchanged::Pair { .. } => (pair, read(&body)),
+            ended @ (Exchanged::Refused | Exchanged::Failed(_)) => (ended, T::default()),
+        },
+        Err(outcome) => failed(outcome),
+    }
+}
+
+/// What a token endpoint's answer says.
+fn pair_of(status: u16, body: &[u8]) -> Exchanged {
     if status >= 400 {
-        let denied = serde_json::from_slice::<Denied>(&body).map(|denied| denied.error);
+        let denied = serde_json::from_slice::<Denied>(body).map(|denied| denied.error);
         let person = match denied.as_deref() {
             Ok("invalid_grant") => true,
             // Oura says `invalid_request` of a dead token; some say nothing that can be read.
@@ -302,7 +493,7 @@ async fn read_pair(response: Response) -> Exchanged {
         let ours = Exchanged::Failed(Outcome::Answered(Answer::Refused));
         return if person { Exchanged::Refused } else { ours };
     }
-    match serde_json::from_slice::<Answered>(&body) {
+    match serde_json::from_slice::<Answered>(body) {
         Ok(read) => Exchanged::Pair {
             pair: Pair { access: read.access_token, refresh: read.refresh_token },
             lives: read.expires_in.map(Duration::from_secs),

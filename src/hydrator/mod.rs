@@ -17,11 +17,17 @@
 //! | what follows | `plan.rs` | done, later, another token, given up |
 //! | the body | `worker.rs` | acknowledged in `raw-documents` before the row is done |
 //!
+//! Whose tokens those are, and how they come to be ours, is [`connect`]: it calls vendors, too, and it needs what this has.
+//!
 //! A vendor has a loop and a bound of its own, so one that hangs slows no other.
+//!
+//! Terra's pointers are no rows: their links die within minutes, and `pointer.rs` follows them as they come.
 
 pub mod breaker;
+pub mod connect;
 pub mod fetch;
 pub mod plan;
+pub mod pointer;
 pub mod quota;
 pub mod tokens;
 pub mod worker;

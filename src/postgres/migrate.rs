@@ -43,6 +43,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(3, "samples", "0003_samples"),
     migration!(4, "outbox", "0004_outbox"),
     migration!(5, "hydrator", "0005_hydrator"),
+    migration!(6, "connect", "0006_connect"),
 ];
 
 impl Migration {

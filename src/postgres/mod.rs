@@ -4,6 +4,7 @@
 //! - [`register`] is normalise's notebook: connections, fetches that are wanted, held items, verdicts.
 //! - [`queue`] is the hydrator's: which records are to be fetched, and how many calls vendors allow.
 //! - [`vault`] holds tokens, sealed.
+//! - [`consent`] keeps the consents that people are asked for now, and makes their connections.
 //! - [`lookup`] reads for people: every row for `audit`, and a digest of the current content.
 //! - [`migrate`] makes the tables, forwards and back.
 //! - [`pool`] makes connections, and nobody else does: time-outs, TLS and what an error may say are set there.
@@ -20,6 +21,7 @@
 //! transaction stays open, and no later call can meet the answers of an earlier one.
 
 mod apply;
+pub mod consent;
 mod link;
 pub mod lookup;
 pub mod migrate;

@@ -39,7 +39,7 @@ pub struct PostgresQueue {
 pub struct Standing {
     /// The connection.
     pub connection: ConnectionId,
-    /// `live`, `limited` or `reauth_required`; absent where it has no tokens.
+    /// `live`, `limited` or `reauth_required`, with `, paused` where it is; absent where it has no tokens.
     pub tokens: Option<String>,
     /// Records that wait for their fetch.
     pub waiting: i64,
@@ -108,6 +108,7 @@ const CLAIM: &str = "
         FROM hydrations AS h, clock
         WHERE h.vendor = $1 AND h.state = 'waiting'
           AND h.not_before <= clock.us AND h.leased_until <= clock.us
+          AND NOT EXISTS (SELECT FROM paused AS p WHERE p.connection = h.connection)
         ORDER BY h.priority, h.not_before LIMIT $2
         FOR UPDATE OF h SKIP LOCKED
     ), claimed AS (
@@ -220,7 +221,10 @@ const DEPTHS: &str = "
     WHERE state = 'waiting' GROUP BY vendor";
 
 const STANDINGS: &str = "
-    SELECT coalesce(h.connection, t.connection), t.state, coalesce(h.waiting, 0), coalesce(h.given_up, 0)
+    SELECT coalesce(h.connection, t.connection),
+           CASE WHEN EXISTS (SELECT FROM paused AS p WHERE p.connection = t.connection)
+                THEN t.state || ', paused' ELSE t.state END,
+           coalesce(h.waiting, 0), coalesce(h.given_up, 0)
     FROM (SELECT connection, count(*) FILTER (WHERE state = 'waiting') AS waiting,
                  count(*) FILTER (WHERE state = 'given_up') AS given_up
           FROM hydrations GROUP BY connection) AS h

@@ -8,6 +8,7 @@
 //! is told. Exchanging the refresh token is leased the same way, without a lock across the call to the vendor: a
 //! transaction that waits for a vendor would be ended by the server just when the new pair must be stored.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
@@ -73,6 +74,16 @@ impl Keys {
 
     /// Nonce, then what only this connection's row opens.
     fn seal(&self, connection: ConnectionId, pair: &Pair) -> Result<Vec<u8>> {
+        self.seal_bound(connection.0.as_bytes(), pair)
+    }
+
+    /// The id of the key that seals.
+    pub(super) fn id(&self) -> &str {
+        &self.current.id
+    }
+
+    /// As a connection's pair is sealed, bound to these bytes: what opens there opens nowhere else.
+    pub(super) fn seal_bound(&self, bound: &[u8], pair: &Pair) -> Result<Vec<u8>> {
         let failed = || Error::internal("seal tokens");
         let access = pair.access.expose_secret().as_bytes();
         let length = u32::try_from(access.len()).map_err(|_long| failed())?;
@@ -82,13 +93,18 @@ impl Keys {
             sealed.push(1);
             sealed.extend_from_slice(refresh.expose_secret().as_bytes());
         }
-        let bound = Aad::from(connection.0.as_bytes());
+        let bound = Aad::from(bound);
         let nonce = self.current.key.seal_in_place_append_tag(bound, &mut sealed);
         let nonce = nonce.map_err(|_unspecified| failed())?;
         Ok([nonce.as_ref().as_slice(), &sealed].concat())
     }
 
     fn open(&self, connection: ConnectionId, key_id: &str, sealed: &[u8]) -> Result<Pair> {
+        self.open_bound(connection.0.as_bytes(), key_id, sealed)
+    }
+
+    /// What [`Keys::seal_bound`] sealed.
+    pub(super) fn open_bound(&self, bound: &[u8], key_id: &str, sealed: &[u8]) -> Result<Pair> {
         const DOING: &str = "open sealed tokens: set secrets.token_key to what sealed them";
         let wrong = |code: &str| Error::new(Kind::AuthenticationError, DOING, code);
         let keys = [Some(&self.current), self.previous.as_ref()];
@@ -97,12 +113,19 @@ impl Keys {
         let (nonce, sealed) =
             sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(|| wrong("too short"))?;
         let mut bytes = sealed.to_vec();
-        let bound = Aad::from(connection.0.as_bytes());
+        let bound = Aad::from(bound);
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let opened = key.key.open_in_place(nonce, bound, &mut bytes);
         let opened: &[u8] = opened.map_err(|_unspecified| wrong("not sealed for it"))?;
         pair_of(opened).ok_or_else(|| wrong("not a pair"))
     }
+}
+
+/// Thirty-two bytes that nobody can foretell.
+pub(super) fn drawn() -> Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| Error::internal("draw chance"))?;
+    Ok(bytes)
 }
 
 /// The pair of opened bytes.
@@ -119,11 +142,12 @@ fn pair_of(opened: &[u8]) -> Option<Pair> {
     Some(Pair { access: text(access)?, refresh })
 }
 
-/// The vault, over a pool of its own.
+/// The vault, over a pool of its own, which its clones share.
+#[derive(Clone)]
 pub struct PostgresVault {
-    pool: Pool,
-    limit: Duration,
-    keys: Keys,
+    pub(super) pool: Pool,
+    pub(super) limit: Duration,
+    pub(super) keys: Arc<Keys>,
 }
 
 impl PostgresVault {
@@ -132,7 +156,7 @@ impl PostgresVault {
     /// # Errors
     /// [`Kind::InternalError`] where the settings are wrong.
     pub fn new(settings: &Settings, keys: Keys) -> Result<Self> {
-        Ok(Self { pool: pool(settings)?, limit: settings.answer_timeout(), keys })
+        Ok(Self { pool: pool(settings)?, limit: settings.answer_timeout(), keys: Arc::new(keys) })
     }
 
     async fn ask(

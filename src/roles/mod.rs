@@ -5,6 +5,7 @@
 //! hold partitions that nobody works on.
 
 pub mod all;
+pub mod connect;
 pub mod hydrator;
 pub mod ingress;
 pub mod pipeline;

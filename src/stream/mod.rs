@@ -9,6 +9,7 @@
 pub mod batch;
 pub mod clock;
 pub mod commit;
+pub mod connecting;
 pub mod hydration;
 pub mod planted;
 pub mod recover;

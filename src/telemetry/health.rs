@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -31,7 +32,7 @@ use crate::telemetry::metrics::Metrics;
 /// How long a caller may take for its request's head.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// How many callers are answered at once; the next waits in the listener's backlog.
-const CALLERS_MAX: usize = 64;
+const CALLERS_MAX: u32 = 64;
 /// After an accept that failed, so that a process without file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -127,25 +128,49 @@ pub async fn serve(
     metrics: Metrics,
     stop: CancellationToken,
 ) {
-    let callers = Arc::new(Semaphore::new(CALLERS_MAX));
+    let answering: Answering = Arc::new(move |head| {
+        let (readiness, metrics) = (Arc::clone(&readiness), metrics.clone());
+        Box::pin(async move { answer(&head, &readiness, &metrics).await })
+    });
+    pages(listener, answering, stop, Duration::ZERO).await;
+}
+
+/// What answers a request, of which nothing but its head is read.
+pub type Answering = Arc<dyn Fn(Parts) -> Answered + Send + Sync>;
+/// Its answer, to come.
+pub type Answered = Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
+
+/// Answers few callers, one request each, on this listener until `stop`; who is being answered then has so long.
+pub async fn pages(
+    listener: TcpListener,
+    answering: Answering,
+    stop: CancellationToken,
+    drain: Duration,
+) {
+    let callers = Arc::new(Semaphore::new(usize::try_from(CALLERS_MAX).unwrap_or(1)));
+    let ended = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => break,
             accepted = next(&listener, &callers) => accepted,
         };
         let Some((stream, caller)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let (readiness, metrics, stop) = (Arc::clone(&readiness), metrics.clone(), stop.clone());
+        let (answering, ended) = (Arc::clone(&answering), ended.clone());
         tokio::spawn(async move {
             tokio::select! {
-                () = stop.cancelled() => {}
-                () = answer_all(stream, readiness, metrics) => {}
+                () = ended.cancelled() => {}
+                () = answer_all(stream, answering) => {}
             }
             drop(caller);
         });
     }
+    drop(listener);
+    let all = tokio::time::timeout(drain, callers.acquire_many(CALLERS_MAX)).await;
+    drop(all);
+    ended.cancel();
 }
 
 /// The next caller, once there is room for one.
@@ -158,10 +183,10 @@ async fn next(
     Some((stream, room))
 }
 
-async fn answer_all(stream: TcpStream, readiness: Arc<Readiness>, metrics: Metrics) {
+async fn answer_all(stream: TcpStream, answering: Answering) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let (readiness, metrics) = (Arc::clone(&readiness), metrics.clone());
-        async move { Ok::<_, Infallible>(answer(&request, &readiness, &metrics).await) }
+        let answer = answering(request.into_parts().0);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let ended = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -170,24 +195,24 @@ async fn answer_all(stream: TcpStream, readiness: Arc<Readiness>, metrics: Metri
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if ended.is_err() {
-        tracing::debug!("a caller of the admin listener went away or sent no request");
+        tracing::debug!("a caller went away or sent no request");
     }
 }
 
 async fn answer(
-    request: &Request<Incoming>,
+    request: &Parts,
     readiness: &Readiness,
     metrics: &Metrics,
 ) -> Response<Full<Bytes>> {
     const JSON: &str = "application/json";
     const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-    let known = matches!(request.uri().path(), "/health" | "/ready" | "/metrics");
-    if known && request.method() != Method::GET {
+    let known = matches!(request.uri.path(), "/health" | "/ready" | "/metrics");
+    if known && request.method != Method::GET {
         let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, TEXT, String::new());
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
         return refused;
     }
-    match request.uri().path() {
+    match request.uri.path() {
         "/health" => page(StatusCode::OK, JSON, "{\"live\":true}".to_owned()),
         "/ready" => {
             let report = readiness.ask().await;

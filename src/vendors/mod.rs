@@ -3,7 +3,8 @@
 //! # How to add a vendor
 //! 1. Write `src/vendors/<name>.rs` with a `pub static VENDOR` that implements [`Vendor`]: `verify` (is it theirs),
 //!    `user` (whose is it), `parse` (what does it say); where its records are fetched also `api` (what to ask for) and
-//!    `document` (what came). No I/O, no clock, no tokio; a time comes as an argument.
+//!    `document` (what came); where people connect by consent, `consent`. No I/O, no clock, no tokio; a time comes as an
+//!    argument.
 //! 2. Put at least six requests into `tests/fixtures/<name>/` (good, thin, signature off by a byte, malformed,
 //!    duplicate, correction), and six fetched bodies where there are any, each with its `record_type` in a `.headers`
 //!    file beside it; let `UPDATE_GOLDEN=1 make test` write what your file makes of them; read it.
@@ -23,13 +24,14 @@ use crate::model::record::Headers;
 use crate::model::time::Micros;
 
 pub mod ask;
+pub mod consent;
 pub mod wire;
 
 mod garmin;
 pub mod healthkit;
 mod oura;
 mod polar;
-mod terra;
+pub mod terra;
 mod whoop;
 
 /// Every vendor. The order is the order of `--help`.
@@ -275,6 +277,11 @@ pub trait Vendor: Sync {
 
     /// Its API, where records are fetched from it.
     fn api(&self) -> Option<&'static dyn ask::Api> {
+        None
+    }
+
+    /// How a person's consent is had, where people connect by it.
+    fn consent(&self) -> Option<&'static dyn consent::Consent> {
         None
     }
 

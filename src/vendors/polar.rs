@@ -21,6 +21,7 @@ use crate::model::metric;
 use crate::model::time::{Day, Micros};
 use crate::vendors::Named;
 use crate::vendors::ask::{self, Answer, Api, Call, Need, Per, Quota, Told};
+use crate::vendors::consent::Consent;
 use crate::vendors::wire::answer::objects;
 use crate::vendors::wire::hmac::hex_over;
 use crate::vendors::wire::json::{self, At, Json};
@@ -28,6 +29,8 @@ use crate::vendors::wire::sheet::{
     Field, Head, Sheet, Time, Zone, field, integer, number, seconds,
 };
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, VendorRecord, Verified, What};
+
+mod consent;
 
 /// The vendor, as [`crate::vendors::ALL`] lists it.
 pub(super) static VENDOR: Polar = Polar;
@@ -88,6 +91,10 @@ impl Vendor for Polar {
     }
 
     fn api(&self) -> Option<&'static dyn Api> {
+        Some(&VENDOR)
+    }
+
+    fn consent(&self) -> Option<&'static dyn Consent> {
         Some(&VENDOR)
     }
 

@@ -119,6 +119,7 @@ fn every_key_has_a_field_and_every_field_a_key() {
         ("redis", fields::<redis::Settings>()),
         ("pipeline", fields::<config::Pipeline>()),
         ("hydrator", fields::<hydrator::Settings>()),
+        ("connect", fields::<hydrator::connect::Settings>()),
         ("admin", fields::<telemetry::health::Settings>()),
         ("telemetry", fields::<telemetry::Settings>()),
         ("log", fields::<telemetry::log::Settings>()),
@@ -152,7 +153,12 @@ fn every_text_can_be_set() {
             "pipeline.slot" | "kafka.topic_prefix" => "one",
             "ingress.cors.origins" => "https://app.example.com",
             "vendors.terra.rate_max" | "vendors.terra.rate_per_peer_max" => "100/minute",
-            "vendors.terra.api_base" | "vendors.terra.renewal_url" => "https://api.example.com/v2",
+            "vendors.terra.api_base"
+            | "vendors.terra.renewal_url"
+            | "vendors.terra.authorise_url" => "https://api.example.com/v2",
+            "connect.public_url" => "https://bridge.example.com",
+            // Needs the one above: what both say is held against each other in a test of its own.
+            "connect.address" => continue,
             // A pair, and held against each other: `tls.rs` sets both.
             "ingress.tls.certificate_file" | "ingress.tls.key_file" => continue,
             "telemetry.otlp_endpoint" => "http://127.0.0.1:4318",
@@ -278,6 +284,9 @@ fn relations_are_held() {
         ("telemetry.otlp_endpoint", "http://a:b@127.0.0.1:4318", "telemetry.otlp_endpoint"),
         ("telemetry.sample_ratio", "1.5", "telemetry.sample_ratio"),
         ("telemetry.spans_queue_max", "0", "telemetry.spans_queue_max"),
+        ("connect.address", "127.0.0.1:9300", "connect.address"),
+        ("connect.public_url", "http://bridge.example.com", "connect.public_url"),
+        ("connect.consent_s", "5", "connect.consent_s"),
     ];
     for (key, value, told) in cases {
         let found = problems("", &[(&variable(key), value)]);
@@ -355,6 +364,23 @@ fn names_of_v0_are_read_and_ours_stand_above_them() {
     }
 }
 
+#[test]
+fn a_vendor_is_switched_off_by_one_variable_whichever_vendor_it_is() {
+    for vendor in biometric_bridge::vendors::names() {
+        let variable = format!("{}_ENABLED", vendor.to_uppercase());
+        let config = load("", &[(&variable, "false")]).expect("no problem");
+        assert_eq!(config.switched_off(), [vendor]);
+        let again = (format!("BRIDGE__VENDORS__{}__ENABLED", vendor.to_uppercase()), "true");
+        let both = [(variable.as_str(), "false"), (again.0.as_str(), again.1)];
+        assert!(load("", &both).expect("no problem").switched_off().is_empty());
+    }
+    assert!(
+        load("", &[("NOBODY_ENABLED", "false")]).expect("no problem").switched_off().is_empty()
+    );
+    let found = problems("", &[("OURA_ENABLED", "off")]);
+    assert_eq!(found[0].to_string(), "vendors.oura.enabled: must be true or false");
+}
+
 // ── secrets ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -364,7 +390,7 @@ fn no_secret_stands_in_a_toml_file() {
         .map(|(key, _)| key)
         .filter(|key| is_secret(key))
         .collect();
-    assert_eq!(secrets.len(), 9, "{secrets:?}");
+    assert_eq!(secrets.len(), 10, "{secrets:?}");
     for key in secrets {
         let found = problems(&line(&key, &format!("\"{CANARY}\"")), &[]);
         assert_eq!(keys_of(&found), [key.as_str()]);

@@ -10,6 +10,7 @@
 
 mod bench;
 mod cache_laws;
+mod connected;
 mod database;
 mod fetched;
 mod kafka;
@@ -23,6 +24,7 @@ mod rebuild;
 mod register_laws;
 mod store_laws;
 mod telemetry;
+mod truth;
 mod world;
 
 #[path = "../laws/log.rs"]

@@ -92,6 +92,9 @@ impl Server {
         if let Some(body) = kept {
             return stream.write_all(plain("200 OK", json, &body).as_bytes()).await.ok();
         }
+        if request.starts_with("DELETE ") && path.starts_with("developer/") {
+            return stream.write_all(plain("204 No Content", "", "").as_bytes()).await.ok();
+        }
         let whole = match path.split('/').next()? {
             "again" if !request.contains("Bearer canary-access-1") => plain("401 No", "", ""),
             "stale" => plain("401 No", "", ""),
@@ -127,16 +130,20 @@ impl Server {
     ) -> String {
         let mut good = self.refresh.0.lock().unwrap();
         let denied = |error: &str| plain("400 No", json, &format!("{{\"error\":\"{error}\"}}"));
-        if !request.contains("client_secret=not%26a%2Bcanary-secret") {
+        let basic = request.to_lowercase().contains("authorization: basic ");
+        if !basic && !request.contains("client_secret=not%26a%2Bcanary-secret") {
             return denied("invalid_client");
         }
-        if !request.contains(&format!("refresh_token={}&", *good)) {
+        // A code of a consent is good once: the first exchange of all.
+        let consent = request.contains("grant_type=authorization_code&code=canary-code-1&")
+            && self.refresh.1.load(Ordering::SeqCst) == 0;
+        if !consent && !request.contains(&format!("refresh_token={}&", *good)) {
             return denied("invalid_grant");
         }
         let number = self.refresh.1.fetch_add(1, Ordering::SeqCst) + 1;
         *good = format!("canary-refresh-{number}");
         let body = format!(
-            r#"{{"access_token":"canary-access-{number}","refresh_token":"{good}","expires_in":3600}}"#
+            r#"{{"access_token":"canary-access-{number}","refresh_token":"{good}","expires_in":3600,"x_user_id":62713944}}"#
         );
         plain("200 OK", json, &body)
     }

@@ -3,7 +3,7 @@
 
 use crate::error::Reject;
 use crate::vendors::Named;
-use crate::vendors::ask::{Answer, Api, Call, Need, Per, Quota, usual};
+use crate::vendors::ask::{Answer, Api, Call, Need, Per, Quota, Renewal, usual};
 use crate::vendors::garmin::{Garmin, Read, TYPES};
 use crate::vendors::wire::json::At;
 
@@ -84,6 +84,13 @@ impl Api for Garmin {
     fn again_s(&self, attempt: u32) -> Option<u32> {
         let before = usize::try_from(attempt.checked_sub(1)?).ok()?;
         AGAIN_S.get(before).copied()
+    }
+
+    fn renewal(&self) -> Option<Renewal> {
+        Some(Renewal {
+            url: "https://diauth.garmin.com/di-oauth2-service/oauth/token",
+            scope: None,
+        })
     }
 
     fn quotas(&self) -> &'static [Quota] {

@@ -30,6 +30,7 @@ use crate::error::{Kind, Path, Reject};
 use crate::model::connection::Change;
 use crate::model::contract::header;
 use crate::model::time::Micros;
+use crate::vendors::consent::Consent;
 use crate::vendors::wire::json::{self, At, Json};
 use crate::vendors::wire::walk::{AsScalar, Items, List, Members, Object, Scalar};
 use crate::vendors::{
@@ -38,6 +39,7 @@ use crate::vendors::{
 
 mod activity;
 mod api;
+mod consent;
 mod day;
 mod measurement;
 mod night;
@@ -165,6 +167,10 @@ impl Vendor for Garmin {
     }
 
     fn api(&self) -> Option<&'static dyn ask::Api> {
+        Some(&VENDOR)
+    }
+
+    fn consent(&self) -> Option<&'static dyn Consent> {
         Some(&VENDOR)
     }
 

@@ -11,12 +11,14 @@
 use crate::error::{Kind, Reject};
 use crate::model::time::Micros;
 use crate::vendors::ask::Api;
+use crate::vendors::consent::Consent;
 use crate::vendors::wire::hmac::hex_over;
 use crate::vendors::wire::json::{self, At};
 use crate::vendors::wire::thin;
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, Verified, What};
 
 mod api;
+mod consent;
 mod day;
 mod document;
 mod session;
@@ -110,6 +112,10 @@ impl Vendor for Oura {
     }
 
     fn api(&self) -> Option<&'static dyn Api> {
+        Some(&VENDOR)
+    }
+
+    fn consent(&self) -> Option<&'static dyn Consent> {
         Some(&VENDOR)
     }
 

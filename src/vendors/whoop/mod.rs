@@ -13,12 +13,14 @@ use uuid::Uuid;
 use crate::error::{Kind, Reject};
 use crate::model::time::Micros;
 use crate::vendors::ask::Api;
+use crate::vendors::consent::Consent;
 use crate::vendors::wire::hmac::base64_over;
 use crate::vendors::wire::json::{self, At, Json};
 use crate::vendors::wire::thin;
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, Verified, What};
 
 mod api;
+mod consent;
 mod document;
 mod sport;
 #[cfg(test)]
@@ -79,6 +81,10 @@ impl Vendor for Whoop {
     }
 
     fn api(&self) -> Option<&'static dyn Api> {
+        Some(&VENDOR)
+    }
+
+    fn consent(&self) -> Option<&'static dyn Consent> {
         Some(&VENDOR)
     }
 

@@ -1,0 +1,55 @@
+//! A consent is given back at the vendor, so that it sends nothing more and our tokens end there, too.
+
+use super::{Desk, permit};
+use crate::error::{Error, Kind, Result};
+use crate::hydrator::fetch::{Credentials, Done, Fetcher};
+use crate::hydrator::tokens::{Grant, Tokens};
+use crate::model::id::ConnectionId;
+use crate::stream::hydration::Queue;
+
+/// What became of a consent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// The vendor says that it is withdrawn.
+    Done,
+    /// There was none any more: no tokens, or none that the vendor takes.
+    Gone,
+    /// The vendor has no way for it: the person can end it there.
+    NoWay,
+}
+
+/// Withdraws the consent of a connection, with another token where one is not taken.
+///
+/// # Errors
+/// [`Kind::WearableApiError`] where the vendor does not answer, or refuses: it may be tried again. As the calls of
+/// `tokens` and `queue`.
+pub async fn withdraw(
+    fetcher: &Fetcher,
+    queue: &impl Queue,
+    tokens: &impl Tokens,
+    desk: &Desk,
+    (connection, vendor_user): (ConnectionId, &str),
+    speed: u32,
+) -> Result<Withdrawn> {
+    let Some(asked) = desk.consent.withdraw(vendor_user) else { return Ok(Withdrawn::NoWay) };
+    let mut grant = tokens.access(desk.name, connection).await?;
+    for last in [false, true] {
+        let Grant::Token(token) = grant else { return Ok(Withdrawn::Gone) };
+        permit(queue, desk, speed).await?;
+        let done = fetcher.send(&desk.base, &asked, Credentials::Person(&token.access)).await?;
+        match done {
+            Done::Well(_body) => return Ok(Withdrawn::Done),
+            Done::Refused(401) if last => return Ok(Withdrawn::Gone),
+            Done::Refused(401) => {
+                grant = tokens.renew(desk.name, connection, token.version).await?;
+            }
+            Done::Refused(status) => return Err(failed(&status.to_string())),
+            Done::Failed(outcome) => return Err(failed(outcome.name())),
+        }
+    }
+    Ok(Withdrawn::Gone)
+}
+
+fn failed(code: &str) -> Error {
+    Error::new(Kind::WearableApiError, "withdraw a consent at the vendor", code)
+}
