@@ -160,6 +160,11 @@ pub enum Connections {
         /// The vendor's answer as JSON (access_token, refresh_token, expires_in), or `-` for standard input.
         file: PathBuf,
     },
+    /// Make connections and store their tokens, from a file with one of them a line.
+    Import {
+        /// JSON objects: vendor, vendor_user, user, and the tokens as the vendor answered; or `-` for standard input.
+        file: PathBuf,
+    },
     /// Fetch again what was given up.
     Retry {
         /// The vendor.
@@ -327,7 +332,7 @@ pub struct Vendors {
     #[arg(long, default_value_t = 1_440, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub speed: u32,
     /// Which vendors they use, by comma.
-    #[arg(long, default_value = "whoop", value_name = "NAMES")]
+    #[arg(long, default_value = "oura,whoop", value_name = "NAMES")]
     pub vendors: String,
     /// What goes wrong: name=percent by comma, `all` for a bit of everything, or `none`.
     #[arg(long, default_value = "none", value_name = "FAULTS")]

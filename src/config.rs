@@ -123,7 +123,7 @@ pub struct Secrets {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vendor {
-    /// Whether its path is served.
+    /// Whether its path is served, and its records are read.
     pub enabled: bool,
     /// What its requests are signed with.
     #[serde(default)]
@@ -271,7 +271,11 @@ pub fn from_parts(
 /// The key that a variable of the environment sets, if it is one of ours.
 fn key_of(name: &str) -> Option<String> {
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, key)| (*key).to_owned());
-    alias.or_else(|| {
+    let vendor = || {
+        let vendor = vendors::find(&name.strip_suffix("_ENABLED")?.to_lowercase())?;
+        Some(format!("vendors.{}.enabled", vendor.name()))
+    };
+    alias.or_else(vendor).or_else(|| {
         name.strip_prefix("BRIDGE__").map(|rest| rest.to_lowercase().replace("__", "."))
     })
 }
@@ -725,6 +729,13 @@ impl Config {
             problems.push(Problem::new("vendors.*.signing_secret", what));
         }
         if problems.is_empty() { Ok(keys) } else { Err(problems) }
+    }
+
+    /// The vendors that are switched off: their paths are none, and what comes of them otherwise is not read.
+    #[must_use]
+    pub fn switched_off(&self) -> Vec<String> {
+        let off = self.vendors.iter().filter(|(_, vendor)| !vendor.enabled);
+        off.map(|(name, _)| name.clone()).collect()
     }
 
     /// A vendor's newest signing secret, for commands that sign.

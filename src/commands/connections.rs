@@ -1,4 +1,4 @@
-//! `connections add|list|token|retry|remove`: which of our users a vendor's user is.
+//! `connections add|list|token|import|retry|remove`: which of our users a vendor's user is.
 //!
 //! What an operator does here is what a vendor's own announcement does in normalise: it takes the same path
 //! (`model::connection`), and doing it twice is doing it once.
@@ -135,18 +135,84 @@ pub struct TokenAnswer {
 /// # Errors
 /// [`Kind::ValidationError`] where it cannot be read, or is not one; nothing of it is told.
 pub fn read_tokens(file: &Path) -> Result<TokenAnswer> {
-    let wrong = |doing| Error::new(Kind::ValidationError, doing, "");
+    serde_json::from_slice(&read(file)?).map_err(|_text| {
+        let doing = "read tokens: a JSON object with access_token, as the vendor answered";
+        Error::new(Kind::ValidationError, doing, "")
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     let read = if file.as_os_str() == "-" {
         std::io::stdin().lock().read_to_end(&mut text).map(|_length| ())
     } else {
         std::fs::read(file).map(|bytes| text = bytes)
     };
-    read.map_err(|_unread| wrong("read the file of tokens"))?;
-    serde_json::from_slice(&text).map_err(|_text| {
-        wrong("read tokens: a JSON object with access_token, as the vendor answered")
-    })
+    read.map_err(|_unread| Error::new(Kind::ValidationError, "read the file of tokens", ""))?;
+    Ok(text)
 }
+
+/// A connection and its tokens, as a line of a file has them.
+#[derive(Deserialize)]
+pub struct ImportLine {
+    vendor: String,
+    vendor_user: String,
+    user: User,
+    #[serde(flatten)]
+    tokens: TokenAnswer,
+}
+
+/// Reads such lines from a file, or from standard input where it is `-`.
+///
+/// # Errors
+/// [`Kind::ValidationError`] with the number of the line that is not one, and nothing of it.
+pub fn read_lines(file: &Path) -> Result<Vec<ImportLine>> {
+    let text = read(file)?;
+    let lines = text.split(|byte| *byte == b'\n').zip(1..).filter(|(line, _)| !line.is_empty());
+    let read = |(line, number): (&[u8], i32)| {
+        let wrong = |doing| Error::new(Kind::ValidationError, doing, format!("line {number}"));
+        let found: ImportLine = serde_json::from_slice(line).map_err(|_text| {
+            wrong("read a connection: a JSON object with vendor, vendor_user, user, access_token")
+        })?;
+        let known = crate::vendors::find(&found.vendor).is_some();
+        known.then_some(found).ok_or_else(|| wrong("read a connection: no vendor of this name"))
+    };
+    lines.map(read).collect()
+}
+
+/// Makes these connections from this moment on, and stores their tokens in place of what is there. What their vendors
+/// say of the tokens' lives passes `speed` times as fast. Doing it twice is doing it once.
+///
+/// # Errors
+/// As [`token`].
+pub async fn import(
+    register: &mut PostgresRegister,
+    vault: &impl Vault,
+    lines: &[ImportLine],
+    (at_us, speed): (Micros, u32),
+) -> Result<()> {
+    for some in lines.chunks(IMPORTED_AT_ONCE) {
+        let key = |line: &ImportLine| (line.vendor.clone(), line.vendor_user.clone());
+        let keys: Vec<(String, String)> = some.iter().map(key).collect();
+        let mut known = Connections::new(register.connections(&keys).await?);
+        for line in some {
+            let id = ConnectionId::derive(&line.vendor, &line.vendor_user, &line.user);
+            known.begin(&line.vendor, &line.vendor_user, line.user.clone(), id, at_us);
+        }
+        write(register, &known).await?;
+    }
+    for line in lines {
+        let lives = line.tokens.expires_in.map(|lives| lives / u64::from(speed.max(1)));
+        let access_token = line.tokens.access_token.clone();
+        let refresh_token = line.tokens.refresh_token.clone();
+        let tokens = TokenAnswer { access_token, refresh_token, expires_in: lives };
+        token(register, vault, (&line.vendor, &line.vendor_user), &tokens, at_us).await?;
+    }
+    Ok(())
+}
+
+/// How many connections are written in one statement.
+const IMPORTED_AT_ONCE: usize = 500;
 
 /// Stores the tokens of the connection that holds now, in place of what is there, and gives it.
 ///

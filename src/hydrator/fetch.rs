@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
@@ -176,9 +176,28 @@ impl Fetcher {
             .get(url)
             .header(AUTHORIZATION, bearer)
             .header(ACCEPT, HeaderValue::from_static("application/json"));
+        Ok(self.ask(api, request, is_json).await)
+    }
+
+    /// Opens a link that is its own permission: without a token, and what stands there is named as its writer pleased.
+    /// The caller knows that it leads to where it may.
+    pub async fn open_link(&self, api: &dyn Api, address: &str) -> Fetched {
+        match Url::parse(address) {
+            Ok(url) => self.ask(api, self.client.get(url), is_object).await,
+            Err(_text) => Fetched::without_answer(Outcome::Answered(Answer::Refused)),
+        }
+    }
+
+    /// Asks, within the limits; a body of another content type than this is no document.
+    async fn ask(
+        &self,
+        api: &dyn Api,
+        request: RequestBuilder,
+        is_document: fn(&str) -> bool,
+    ) -> Fetched {
         let whole = async {
             match tokio::time::timeout(self.limits.first_byte, request.send()).await {
-                Ok(Ok(response)) => self.read(api, response).await,
+                Ok(Ok(response)) => self.read(api, response, is_document).await,
                 Ok(Err(error)) if error.is_connect() => {
                     Fetched::without_answer(Outcome::Unreachable)
                 }
@@ -187,11 +206,16 @@ impl Fetcher {
             }
         };
         let ended = tokio::time::timeout(self.limits.whole, whole).await;
-        Ok(ended.unwrap_or(Fetched::without_answer(Outcome::TooSlow)))
+        ended.unwrap_or(Fetched::without_answer(Outcome::TooSlow))
     }
 
     /// Reads an answer as far as it is worth reading.
-    async fn read(&self, api: &dyn Api, mut response: Response) -> Fetched {
+    async fn read(
+        &self,
+        api: &dyn Api,
+        mut response: Response,
+        is_document: fn(&str) -> bool,
+    ) -> Fetched {
         let status = response.status().as_u16();
         let headers = response.headers();
         let told = api.told(headers);
@@ -207,7 +231,7 @@ impl Fetcher {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         let content_type = text(CONTENT_TYPE).unwrap_or_default().to_owned();
         let plain = text(CONTENT_ENCODING).is_none_or(|encoding| encoding == "identity");
-        if !plain || !is_json(&content_type) {
+        if !plain || !is_document(&content_type) {
             return without_body(Outcome::NotJson);
         }
         let cap = self.limits.body_bytes;
@@ -229,6 +253,13 @@ impl Fetcher {
         let document = Some((content_type, body.freeze()));
         Fetched { outcome: Outcome::Answered(answer), status: Some(status), whose, told, document }
     }
+}
+
+/// Whether a content type is what object stores say of JSON: JSON's, or that they were told nothing.
+fn is_object(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let untold = ["", "application/octet-stream", "binary/octet-stream"];
+    is_json(content_type) || untold.iter().any(|known| essence.eq_ignore_ascii_case(known))
 }
 
 /// Whether a content type is JSON's, or one built on it.

@@ -20,11 +20,14 @@
 //! Whose tokens those are, and how they come to be ours, is [`connect`]: it calls vendors, too, and it needs what this has.
 //!
 //! A vendor has a loop and a bound of its own, so one that hangs slows no other.
+//!
+//! Terra's pointers are no rows: their links die within minutes, and `pointer.rs` follows them as they come.
 
 pub mod breaker;
 pub mod connect;
 pub mod fetch;
 pub mod plan;
+pub mod pointer;
 pub mod quota;
 pub mod tokens;
 pub mod worker;

@@ -95,7 +95,9 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         while !stop.is_cancelled() {
             let now = clock.elapsed();
             let (wanted, pause) = self.wanted(&breaker, &pace, under_way.len(), now);
-            let (claimed, pause) = match self.claim(desk, wanted).await {
+            let claim = self.claim(desk, wanted);
+            let (answered, ended) = beside(claim, &mut under_way).await;
+            let (claimed, pause) = match answered {
                 // As many as were wanted: there may be more, and room for them.
                 Ok(claimed) if wanted > 0 && claimed.len() == wanted => (claimed, Duration::ZERO),
                 Ok(claimed) => (claimed, pause),
@@ -103,6 +105,10 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             };
             for row in claimed {
                 under_way.push(self.fetch(desk, row, breaker.begin()));
+            }
+            // Only now: what was claimed was claimed for the breaker as it was.
+            for ended in ended {
+                self.take_in(desk, &ended, &mut breaker, &mut pace, clock.elapsed());
             }
             tokio::select! {
                 Some(ended) = under_way.next(), if !under_way.is_empty() => {
@@ -446,6 +452,22 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         self.metrics.failures.at(["hydrate", kind.name()]).inc();
         self.metrics.errors.at([kind.name()]).inc();
         Ok((Fate::GivenUp { reason }, None))
+    }
+}
+
+/// Waits for this, and has what is under way go on meanwhile: one of those may hold the very connection to Postgres that
+/// this waits for. Gives what ended.
+async fn beside<T, F: Future<Output = Ended>>(
+    one: impl Future<Output = T>,
+    under_way: &mut FuturesUnordered<F>,
+) -> (T, Vec<Ended>) {
+    tokio::pin!(one);
+    let mut ended = Vec::new();
+    loop {
+        tokio::select! {
+            done = &mut one => return (done, ended),
+            Some(other) = under_way.next(), if !under_way.is_empty() => ended.push(other),
+        }
     }
 }
 

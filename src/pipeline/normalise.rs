@@ -33,6 +33,7 @@ use crate::model::state::{
     Held, Hydration, HydrationEnd, HydrationKey, Notes, RawVerdict, VendorUser,
 };
 use crate::model::time::Micros;
+use crate::vendors::terra::kafka;
 use crate::vendors::{self, Item, Raw, Vendor, VendorRecord, What};
 
 /// The most bytes of a canonical record: below the 16 MiB that its topic takes, with room for its headers.
@@ -41,6 +42,8 @@ const RECORD_BYTES_MAX: usize = 15 * 1024 * 1024;
 const RECEIVED_AT_MAX: Micros = 253_370_764_800_000_000;
 /// The position of what is said of a whole body.
 const WHOLE: i32 = -1;
+/// Why nothing is read of a vendor that is not wanted now.
+const SWITCHED_OFF: &str = "the vendor is switched off";
 
 /// What is done with a vendor's user for whom there is no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct Normalise {
     codec: Arc<Codec>,
     unknown: Unknown,
     find: fn(&str) -> Option<&'static dyn Vendor>,
+    /// Vendors that are switched off.
+    off: Vec<String>,
 }
 
 /// A batch as its vendors' files read it: of each record its items, or why it cannot be read; nothing of a probe.
@@ -92,14 +97,20 @@ impl Normalise {
     /// Normalise over every vendor.
     #[must_use]
     pub const fn new(codec: Arc<Codec>, unknown: Unknown) -> Self {
-        Self { codec, unknown, find: vendors::find }
+        Self { codec, unknown, find: vendors::find, off: Vec::new() }
+    }
+
+    /// The same without these vendors: what comes of them is not read, and is *ignored because switched off*.
+    #[must_use]
+    pub fn without(self, off: Vec<String>) -> Self {
+        Self { off, ..self }
     }
 
     /// The vendor under whose name a record is counted; `unknown` for a name that is none of ours, so that no
     /// header can make a series.
     #[must_use]
     pub fn vendor(&self, record: &Record) -> &'static str {
-        let name = record.headers.text(header::VENDOR).unwrap_or_default();
+        let name = name(record).unwrap_or_default();
         if name == PROBE_VENDOR {
             return PROBE_VENDOR;
         }
@@ -142,13 +153,19 @@ impl Normalise {
         now_us: Micros,
     ) -> (Notes, Vec<OutRecord>) {
         let mut thread = Thread::new(self, connections, now_us);
+        if self.off.iter().any(|off| Some(off.as_str()) == name(record)) {
+            for index in indexes {
+                thread.ignore(record.source(*index), SWITCHED_OFF);
+            }
+            return thread.end();
+        }
         thread.record(record, self.body(record), Some(indexes));
         thread.end()
     }
 
     /// Nothing for a probe of the ingress; else what the vendor's file makes of it, or why it cannot be read at all.
     fn body(&self, record: &Record) -> Option<Result<Body, Reject>> {
-        let name = record.headers.text(header::VENDOR);
+        let name = name(record);
         if name == Some(PROBE_VENDOR) {
             return None;
         }
@@ -169,14 +186,7 @@ impl Normalise {
             .value
             .as_ref()
             .ok_or_else(|| Reject::malformed(whole.clone(), "a record without a value"))?;
-        let received_at = record
-            .headers
-            .text(header::RECEIVED_AT)
-            .and_then(|text| text.parse().ok())
-            .filter(|at| (0..=RECEIVED_AT_MAX).contains(at))
-            .ok_or_else(|| {
-                Reject::malformed(whole.clone(), "no header says when it was received")
-            })?;
+        let received_at = received(record)?;
         let origin = match record.headers.get(header::ORIGIN) {
             None => Origin::Live,
             Some(_) => record
@@ -185,6 +195,12 @@ impl Normalise {
                 .and_then(Origin::parse)
                 .ok_or_else(|| Reject::malformed(whole, "a header with an unknown origin"))?,
         };
+        if self.off.iter().any(|off| off == vendor.name()) {
+            let what = What::Ignored(SWITCHED_OFF);
+            let items = vec![Item { index: WHOLE, vendor_user: None, what }];
+            let vendor = vendor.name();
+            return Ok(Body { vendor, received_at, origin, connection: None, items });
+        }
         let raw = Raw { headers: &record.headers, body, received_at };
         let (items, connection) = if record.topic == Topic::RawDocuments {
             document(vendor, &raw)?
@@ -193,6 +209,27 @@ impl Normalise {
         };
         Ok(Body { vendor: vendor.name(), received_at, origin, connection, items })
     }
+}
+
+/// Whose a record is: what its header says; Terra's own topic has only Terra's.
+fn name(record: &Record) -> Option<&str> {
+    match record.topic {
+        Topic::RawTerra => Some(kafka::WRITER),
+        _ => record.headers.text(header::VENDOR),
+    }
+}
+
+/// When a record was received: when the door, or who fetched it, had it; in Terra's own topic when it was written.
+fn received(record: &Record) -> Result<Micros, Reject> {
+    let (at, why) = if record.topic == Topic::RawTerra {
+        let written = Some(record.timestamp_ms).filter(|at| *at > 0);
+        (written.and_then(|at| at.checked_mul(1_000)), "the log has no time for it")
+    } else {
+        let text = record.headers.text(header::RECEIVED_AT);
+        (text.and_then(|text| text.parse().ok()), "no header says when it was received")
+    };
+    at.filter(|at| (0..=RECEIVED_AT_MAX).contains(at))
+        .ok_or_else(|| Reject::malformed(Path::root(), why))
 }
 
 /// What a fetched body says, and the connection that it was fetched for, where a header names one.

@@ -64,6 +64,7 @@ pub static TOPOLOGY: &[SubTopology] = &[
         nodes: &[
             source("raw", &[Topic::RawWebhooks], &["parse"]),
             source("documents", &[Topic::RawDocuments], &["parse"]),
+            source("terra", &[Topic::RawTerra], &["parse"]),
             processor("parse", &[], &["connect", "dead-letters"]),
             processor("sweep", &["postgres.held", "postgres.connections"], &["parse"]),
             processor("connect", &["postgres.connections"], &["note", "records", "dead-letters"]),

@@ -1,7 +1,9 @@
-//! The hydrator role: a loop for each vendor that has an API, over the queue, the vault and the log.
+//! The hydrator role: a loop for each vendor that has an API, over the queue, the vault and the log; and a thread that
+//! follows Terra's pointers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use secrecy::ExposeSecret as _;
@@ -12,24 +14,30 @@ use super::{connect, patiently, pipeline, probe_deadline, serve_admin, telemetry
 use crate::config::{Config, Profile, Vendor};
 use crate::error::{Error, Kind, Result};
 use crate::hydrator::fetch::{Base, Fetcher};
+use crate::hydrator::pointer::Pointers;
 use crate::hydrator::tokens::{Client, Keyring};
 use crate::hydrator::worker::{Desk, Hydrator};
 use crate::ingress::PSEUDONYM_KEY_BYTES_MIN;
 use crate::kafka::admin;
+use crate::kafka::consumer::Member;
 use crate::kafka::producer::Sending;
+use crate::kafka::settings::OutOfRange;
 use crate::model::contract::Topic;
 use crate::model::id::PseudonymKey;
 use crate::postgres::migrate;
 use crate::postgres::queue::PostgresQueue;
 use crate::postgres::vault::{Keys, PostgresVault};
+use crate::stream::clock::RealClock;
 use crate::stream::hydration::Queue as _;
+use crate::stream::stop::Stop;
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::Metrics;
 use crate::vendors;
 use crate::vendors::ask::Api;
+use crate::vendors::terra::kafka;
 
 /// What the hydrator needs of Kafka.
-pub const TOPICS: [Topic; 2] = [Topic::RawDocuments, Topic::DeadLetters];
+pub const TOPICS: [Topic; 3] = [Topic::RawTerra, Topic::RawDocuments, Topic::DeadLetters];
 
 /// How often what waits is counted.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
@@ -104,7 +112,7 @@ pub async fn open(
 ) -> Result<()> {
     let fetcher = Fetcher::new(config.hydrator.limits())?;
     let vault = PostgresVault::new(&config.postgres, keys)?;
-    let pseudonym = config.secrets.pseudonym_key.clone().unwrap_or_default();
+    let followed = pointers(config, &fetcher, metrics, &stop)?;
     let hydrator = Arc::new(Hydrator {
         queue: PostgresQueue::new(&config.postgres)?,
         tokens: Keyring::new(
@@ -116,7 +124,7 @@ pub async fn open(
         ),
         sender,
         fetcher,
-        pseudonyms: PseudonymKey::new(pseudonym.expose_secret().as_bytes()),
+        pseudonyms: pseudonyms(config),
         settings: config.hydrator.clone(),
         metrics: metrics.clone(),
     });
@@ -136,8 +144,60 @@ pub async fn open(
             done = Err(Error::internal("run a vendor's loop"));
         }
     }
+    if let Some((halt, thread)) = followed {
+        halt.set();
+        let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+        done = done.and(ended.map_or(Err(Error::internal(FOLLOW)), |ended| {
+            ended.unwrap_or_else(|_panic| Err(Error::internal(FOLLOW)))
+        }));
+    }
     tracing::info!("the hydrator is closed");
     done
+}
+
+const FOLLOW: &str = "follow Terra's pointers";
+/// What stands behind the name of normalise's group in the one that follows Terra's pointers.
+const POINTERS: &str = "-pointers";
+
+/// Begins to follow Terra's pointers, on a thread of its own, where Terra is not switched off. One that ends by itself
+/// ends the role.
+fn pointers(
+    config: &Config,
+    fetcher: &Fetcher,
+    metrics: &Metrics,
+    stop: &CancellationToken,
+) -> Result<Option<(Stop, JoinHandle<Result<()>>)>> {
+    let Some(terra) = config.vendors.get(kafka::WRITER).filter(|terra| terra.enabled) else {
+        return Ok(None);
+    };
+    let (config, own) = (config.clone(), terra.api_base.clone());
+    let (fetcher, metrics, stop) = (fetcher.clone(), metrics.clone(), stop.clone());
+    let halt = Stop::default();
+    let asked = halt.clone();
+    let thread = pipeline::thread("pointers", move || async move {
+        let _ends = stop.drop_guard();
+        let group = format!("{}{POINTERS}", config.pipeline.normalise_group);
+        let (topic, lost) = (Topic::RawTerra, OutOfRange::Recover);
+        let log = Member::join(&config.kafka, &group, topic, lost, None)?;
+        let leaving = log.leaving();
+        let sender = Sending::start(&config.kafka, "pointers")?;
+        let pseudonyms = pseudonyms(&config);
+        let clock = RealClock::new();
+        let mut pointers = Pointers::new(log, own, sender, clock, fetcher, pseudonyms, metrics);
+        let done = pointers.run(&asked).await;
+        drop(pointers);
+        if !leaving.left(pipeline::LEAVE).await {
+            tracing::warn!("a member did not leave its group in time");
+        }
+        done
+    })?;
+    Ok(Some((halt, thread)))
+}
+
+/// What makes the keys of raw topics.
+fn pseudonyms(config: &Config) -> PseudonymKey {
+    let key = config.secrets.pseudonym_key.clone().unwrap_or_default();
+    PseudonymKey::new(key.expose_secret().as_bytes())
 }
 
 /// What this vendor's section says, with what its file says of its API.

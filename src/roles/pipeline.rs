@@ -3,10 +3,10 @@
 //! A worker's futures are not `Send`, and nothing that it waits for may run beside it: so a thread each, and the
 //! adapters are made on it.
 //!
-//! Normalise reads two raw topics, and a member of a group reads one: so fetched bodies have a worker and a group of
-//! their own. In one group, members that read different topics would be in each other's assignments, and each worker
-//! that comes or goes would stop the other topic's, too. What a vendor's quota lets through is little, so one worker a
-//! process is enough of it.
+//! Normalise reads three raw topics, and a member of a group reads one: so fetched bodies, and what Terra writes,
+//! have a worker and a group of their own each. In one group, members that read different topics would be in each
+//! other's assignments, and each worker that comes or goes would stop the other topic's, too. What a vendor's quota
+//! lets through is little, so one worker a process is enough of it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -41,8 +41,9 @@ use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::Metrics;
 
 /// What the pipeline needs of Kafka.
-pub const TOPICS: [Topic; 6] = [
+pub const TOPICS: [Topic; 7] = [
     Topic::RawWebhooks,
+    Topic::RawTerra,
     Topic::RawDocuments,
     Topic::NormalisedRecords,
     Topic::BiometricEvents,
@@ -55,9 +56,11 @@ const LOCK_PAUSE: Duration = Duration::from_secs(1);
 
 /// What stands behind the name of normalise's group in the one that reads fetched bodies.
 const DOCUMENTS: &str = "-documents";
+/// The same of the group that reads what Terra writes itself.
+const TERRA: &str = "-terra";
 
 /// How long a member may take to leave its group once its worker is done.
-const LEAVE: Duration = Duration::from_secs(8);
+pub(super) const LEAVE: Duration = Duration::from_secs(8);
 
 /// Runs the pipeline until `stop`.
 ///
@@ -129,11 +132,11 @@ pub async fn start(
             normalise(config, codec, Topic::RawWebhooks, sweeps, metrics, stop)
         })?);
     }
-    let (config, codec) = (config.clone(), Arc::clone(&codec));
-    let (metrics, stopped) = (metrics.clone(), stop.clone());
-    threads.push(thread("documents", move || {
-        normalise(config, codec, Topic::RawDocuments, false, metrics, stopped)
-    })?);
+    for (name, topic) in [("documents", Topic::RawDocuments), ("terra", Topic::RawTerra)] {
+        let (config, codec) = (config.clone(), Arc::clone(&codec));
+        let (metrics, stop) = (metrics.clone(), stop.clone());
+        threads.push(thread(name, move || normalise(config, codec, topic, false, metrics, stop))?);
+    }
     Ok(Workers { stop, threads })
 }
 
@@ -163,7 +166,7 @@ impl Workers {
 }
 
 /// A thread with a current-thread runtime that runs one future to its end.
-fn thread<F: Future<Output = Result<()>>>(
+pub(super) fn thread<F: Future<Output = Result<()>>>(
     name: &str,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> Result<JoinHandle<Result<()>>> {
@@ -220,7 +223,11 @@ async fn decide(
 /// The group that normalises a raw topic.
 fn normalise_group(config: &Config, topic: Topic) -> String {
     let group = &config.pipeline.normalise_group;
-    if topic == Topic::RawDocuments { format!("{group}{DOCUMENTS}") } else { group.clone() }
+    match topic {
+        Topic::RawDocuments => format!("{group}{DOCUMENTS}"),
+        Topic::RawTerra => format!("{group}{TERRA}"),
+        _ => group.clone(),
+    }
 }
 
 /// Normalises a raw topic; `sweeps` where this worker also looks for held items, of whichever topic they are.
@@ -249,7 +256,7 @@ async fn normalise(
         PostgresRegister::new(config.postgres.clone(), "normalise"),
         Picker::new(&config.kafka)?,
         RealClock::new(),
-        Normalise::new(codec, unknown),
+        Normalise::new(codec, unknown).without(config.switched_off()),
         settings,
         metrics,
     );

@@ -31,7 +31,7 @@ mod garmin;
 pub mod healthkit;
 mod oura;
 mod polar;
-mod terra;
+pub mod terra;
 mod whoop;
 
 /// Every vendor. The order is the order of `--help`.

@@ -98,13 +98,17 @@ fn two(deployment: &Deployment) -> (Process, Process, BTreeSet<String>) {
     let now = || members(&config.kafka, &config.pipeline.decide_group);
     let first = deployment.start("pipeline", "a");
     first.ready();
-    wait("the first has all partitions", || count(&now()) == PARTITIONS);
+    let workers = config.pipeline.decide_workers;
+    // One worker has them all for a moment, before the next one joins.
+    wait("the first has all partitions", || {
+        let members = now();
+        members.len() == workers && count(&members) == PARTITIONS
+    });
     let ids: BTreeSet<String> = now().into_iter().map(|(id, _)| id).collect();
     let second = deployment.start("pipeline", "b");
     second.ready();
     wait("both have partitions", || {
         let (old, new): (Vec<_>, Vec<_>) = now().into_iter().partition(|(id, _)| ids.contains(id));
-        let workers = config.pipeline.decide_workers;
         let all = new.len() == workers && new.iter().all(|(_, owned)| !owned.is_empty());
         all && count(&old) + count(&new) == PARTITIONS
     });

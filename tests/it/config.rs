@@ -364,6 +364,23 @@ fn names_of_v0_are_read_and_ours_stand_above_them() {
     }
 }
 
+#[test]
+fn a_vendor_is_switched_off_by_one_variable_whichever_vendor_it_is() {
+    for vendor in biometric_bridge::vendors::names() {
+        let variable = format!("{}_ENABLED", vendor.to_uppercase());
+        let config = load("", &[(&variable, "false")]).expect("no problem");
+        assert_eq!(config.switched_off(), [vendor]);
+        let again = (format!("BRIDGE__VENDORS__{}__ENABLED", vendor.to_uppercase()), "true");
+        let both = [(variable.as_str(), "false"), (again.0.as_str(), again.1)];
+        assert!(load("", &both).expect("no problem").switched_off().is_empty());
+    }
+    assert!(
+        load("", &[("NOBODY_ENABLED", "false")]).expect("no problem").switched_off().is_empty()
+    );
+    let found = problems("", &[("OURA_ENABLED", "off")]);
+    assert_eq!(found[0].to_string(), "vendors.oura.enabled: must be true or false");
+}
+
 // ── secrets ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]

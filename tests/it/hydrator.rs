@@ -77,7 +77,8 @@ impl World {
     async fn end(self) {
         self.stop.cancel();
         for one in self.loops {
-            one.await.expect("no panic");
+            let ended = tokio::time::timeout(Duration::from_secs(10), one).await;
+            ended.expect("a loop that ends").expect("no panic");
         }
     }
 }

@@ -78,9 +78,18 @@ pub(crate) struct Rows {
     /// How many permits there are still; absent for as many as are asked for.
     pub(crate) permits: Arc<Mutex<Option<usize>>>,
     pub(crate) held: Arc<Mutex<Vec<Held>>>,
+    /// The one connection that all calls share, as a small pool has it.
+    wire: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Rows {
+    /// A call takes the connection, and a moment.
+    async fn call(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        let wire = self.wire.lock().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        wire
+    }
+
     pub(crate) fn with(vendor: &str, records: &[&str]) -> Self {
         let rows = Self::default();
         for record in records {
@@ -132,6 +141,7 @@ impl Rows {
 
 impl Queue for Rows {
     async fn claim(&self, vendor: &str, at_most: usize, _lease: Duration) -> Result<Vec<Claimed>> {
+        let _wire = self.call().await;
         let mut rows = self.rows.lock().unwrap();
         let due = rows
             .iter_mut()
@@ -146,6 +156,7 @@ impl Queue for Rows {
     }
 
     async fn end(&self, claimed: &Claimed, fate: Fate) -> Result<bool> {
+        let _wire = self.call().await;
         let mut rows = self.rows.lock().unwrap();
         let row = rows.iter_mut().find(|row| row.claimed.key == claimed.key).expect("a row");
         row.leased = false;
@@ -159,6 +170,7 @@ impl Queue for Rows {
         _connection: ConnectionId,
         _buckets: &[Bucket],
     ) -> Result<Taken> {
+        let _wire = self.call().await;
         let mut permits = self.permits.lock().unwrap();
         match permits.as_mut() {
             Some(0) => {

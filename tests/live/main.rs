@@ -24,6 +24,7 @@ mod rebuild;
 mod register_laws;
 mod store_laws;
 mod telemetry;
+mod truth;
 mod world;
 
 #[path = "../laws/log.rs"]

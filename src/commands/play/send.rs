@@ -11,7 +11,7 @@ use super::Theatre;
 use crate::commands::http::Client;
 use crate::error::{Error, Kind, Result};
 use crate::sim::world::story::{Notice, Played};
-use crate::sim::world::whoop;
+use crate::sim::world::{oura, whoop};
 use crate::stream::clock::now_us;
 
 /// How many requests are under way at once.
@@ -103,6 +103,7 @@ impl Sender {
         let mut pauses = AGAIN_S.iter().zip(AGAIN_REAL_MS);
         loop {
             let headers = match vendor {
+                Played::Oura => oura::signed(&notice.body, secret.as_bytes(), now_us()),
                 Played::Whoop => whoop::signed(&notice.body, secret.as_bytes(), now_us()),
             };
             let body = notice.body.clone().into_bytes();

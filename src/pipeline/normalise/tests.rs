@@ -131,7 +131,7 @@ fn codec() -> Arc<Codec> {
 }
 
 fn step(unknown: Unknown) -> Normalise {
-    Normalise { codec: codec(), unknown, find }
+    Normalise { codec: codec(), unknown, find, off: Vec::new() }
 }
 
 /// A raw record of these words at this offset, received at 1000 + the offset.
@@ -487,4 +487,74 @@ fn a_fetched_body_is_never_the_next_owners() {
     let record = fetched("rec:v:1", &asked("words", before.id));
     let (notes, _) = put_through(&step(Unknown::Hold), &[record], vec![]);
     assert_eq!(notes.held.len(), 1, "it waits as any record");
+}
+
+/// What Terra wrote itself, in the second 1 of 1970.
+fn terras(body: &str) -> Record {
+    Record {
+        topic: Topic::RawTerra,
+        timestamp_ms: 1_000,
+        key: None,
+        headers: Headers::new(),
+        value: Some(Bytes::from(body.to_owned())),
+        ..raw(0, "")
+    }
+}
+
+#[test]
+fn facts_what_terra_writes_has_no_key_and_is_dated_by_the_log() {
+    let step = Normalise::new(codec(), Unknown::Hold);
+    let body = r#"{"type":"athlete","user":{"user_id":"me","provider":"OURA"},"athlete":{}}"#;
+    let mine = Connection { vendor: "terra".into(), ..connected("me", "app-user-77") };
+    let (_, records) = put_through(&step, &[terras(body)], vec![mine.clone()]);
+    let [told] = records.as_slice() else { panic!("{} records", records.len()) };
+    let told = read(told);
+    assert_eq!((told.vendor.as_str(), told.received_at), ("terra", 1_000_000));
+    assert_eq!(told.version, None, "no ordering time: its place is the log's time");
+    assert_eq!(told.source.topic, Topic::RawTerra);
+    let (notes, _) = put_through(&step, &[terras(body)], vec![]);
+    assert_eq!(notes.held.len(), 1, "data before its auth waits");
+    // Where the log has no time, none is made up.
+    let timeless = Record { timestamp_ms: 0, ..terras(body) };
+    let (notes, _) = put_through(&step, &[timeless], vec![mine]);
+    assert_eq!(verdicts(&notes), [(-1, "dead_lettered", "payload_malformed")]);
+}
+
+#[test]
+fn facts_a_pointer_is_no_record_and_no_dead_letter() {
+    let step = Normalise::new(codec(), Unknown::Hold);
+    let pointer =
+        r#"{"type":"s3_payload","url":"https://storage.googleapis.com/b/a","expires_in":600}"#;
+    let (notes, records) = put_through(&step, &[terras(pointer)], vec![]);
+    assert!(records.is_empty());
+    assert_eq!(verdicts(&notes), [(0, "ignored", "a pointer: fetched by the hydrator")]);
+}
+
+#[test]
+fn facts_what_stood_behind_a_pointer_is_read_as_a_webhooks_body() {
+    let step = Normalise::new(codec(), Unknown::Hold);
+    let auth = r#"{"type":"auth","status":"success","user":{"user_id":"me","reference_id":"app-user-77"}}"#;
+    let headers = [
+        (header::VENDOR, "terra"),
+        (header::RECEIVED_AT, "1000000"),
+        (header::RECORD_TYPE, kafka::PAYLOAD),
+    ];
+    let headers =
+        headers.into_iter().fold(Headers::new(), |all, (name, value)| all.with(name, value));
+    let record = Record { topic: Topic::RawDocuments, headers, ..terras(auth) };
+    let (notes, _) = put_through(&step, &[record], vec![]);
+    assert_eq!(notes.connections.len(), 1, "it may be an auth itself");
+}
+
+#[test]
+fn a_vendor_that_is_switched_off_is_not_read() {
+    let step = || step(Unknown::Hold).without(vec!["scripted".to_owned()]);
+    let records = [raw(0, "rec:v:1 bad conn:v:u"), Record { offset: 1, ..raw(1, "never read") }];
+    let (notes, out) = put_through(&step(), &records, vec![connected("v", "v")]);
+    assert!(out.is_empty() && notes.connections.is_empty() && notes.held.is_empty());
+    let why = (-1, "ignored", SWITCHED_OFF);
+    assert_eq!(verdicts(&notes), [why, why]);
+    let (notes, out) = step().again(&records[0], &[0, 2], vec![connected("v", "v")], 0);
+    assert!(out.is_empty());
+    assert_eq!(verdicts(&notes), [(0, "ignored", SWITCHED_OFF), (2, "ignored", SWITCHED_OFF)]);
 }

@@ -377,7 +377,10 @@ mod tests {
             order: 2,
             reason: "consent".to_owned(),
         };
-        assert_eq!(sizes(&run(&truths, &[excuse.clone()], &[event(&one, 1)])), [0, 0, 0, 1]);
+        assert_eq!(
+            sizes(&run(&truths, std::slice::from_ref(&excuse), &[event(&one, 1)])),
+            [0, 0, 0, 1]
+        );
         let for_later = Excuse { order: 3, ..excuse };
         assert_eq!(sizes(&run(&truths, &[for_later], &[event(&one, 1)])), [1, 0, 0, 0]);
         let untold = Truth { told: false, ..two };

@@ -8,7 +8,7 @@
 //! | module | what it has |
 //! | --- | --- |
 //! | [`person`] | lives: nights, naps, workouts, illness, journeys, changed clocks |
-//! | [`whoop`] | a life as that vendor tells it |
+//! | [`oura`], [`whoop`] | a life as that vendor tells it |
 //! | [`story`] | all records in all versions, and their announcements |
 //! | [`truth`] | the ledger: the same in our vocabulary |
 //! | [`stage`] | the vendors while they are asked: tokens, quotas, faults |
@@ -18,6 +18,7 @@ pub mod compare;
 pub mod dice;
 pub mod fault;
 pub mod grant;
+pub mod oura;
 pub mod person;
 pub mod place;
 pub mod quota;

@@ -84,6 +84,12 @@ struct House {
 
 const fn house(vendor: Played) -> House {
     match vendor {
+        Played::Oura => House {
+            api: "",
+            token: "/oauth/token",
+            limits: &[Limit { window_s: 300, calls: 5_000 }],
+            token_s: 86_400,
+        },
         Played::Whoop => House {
             api: "/developer",
             token: "/oauth/oauth2/token",
@@ -332,7 +338,11 @@ impl Stage {
         if slow {
             self.count(vendor, "calls answered slowly");
         }
-        let reply = match whoop::collection(path) {
+        let collection = match vendor {
+            Played::Oura => None,
+            Played::Whoop => whoop::collection(path),
+        };
+        let reply = match collection {
             Some(record_type) => self.page(vendor, record_type, query, account, at),
             None => self.document(vendor, path, account, at),
         };
@@ -422,6 +432,11 @@ impl Stage {
         // In seconds of the world's own; one too many harms nobody, one too few is another refusal.
         let wait_s = (left.ends_in + SECOND - 1) / SECOND;
         match vendor {
+            Played::Oura if reply.status == 429 => reply
+                .with("retry-after", wait_s.to_string())
+                .with("x-ratelimit-limit", left.of.to_string())
+                .with("x-ratelimit-tier", "application".to_owned()),
+            Played::Oura => reply,
             Played::Whoop => {
                 let limit = format!("{}, 100;window=60, 10000;window=86400", left.of);
                 reply
@@ -451,6 +466,7 @@ impl Stage {
         let Some(account) = self.story.accounts.get(found.account) else { return };
         let vendor = account.vendor;
         let along = match vendor {
+            Played::Oura => Vec::new(),
             Played::Whoop => whoop::along(&found.path),
         };
         let along = along.into_iter().map(|path| (vendor, path));

@@ -8,24 +8,27 @@ use super::fault::{Fault, Shares};
 use super::person::{Lived, Person};
 use super::place::{HOUR, MINUTE};
 use super::truth::{Line, Truth};
-use super::whoop;
+use super::{oura, whoop};
 use crate::model::time::{Day, Micros};
 
 /// A vendor that is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Played {
-    /// WHOOP: thin webhooks, an API, rotating tokens.
+    /// Oura: thin webhooks, an API, rotating tokens.
+    Oura,
+    /// WHOOP: the same.
     Whoop,
 }
 
 impl Played {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::Whoop];
+    pub const ALL: [Self; 2] = [Self::Oura, Self::Whoop];
 
     /// The name in paths.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Oura => "oura",
             Self::Whoop => "whoop",
         }
     }
@@ -219,6 +222,7 @@ impl Story {
         let telling = Telling { seed, account: &account, person, life, shares };
         let place = self.accounts.len();
         let records = match vendor {
+            Played::Oura => oura::records(&telling),
             Played::Whoop => whoop::records(&telling),
         };
         let until = account.revoked_at.unwrap_or(Micros::MAX);
@@ -250,6 +254,7 @@ impl Story {
         for version in versions.iter().filter(|version| version.truth.told) {
             let seed = seed.of("notice", u64::from(version.truth.order));
             let body = match account.vendor {
+                Played::Oura => oura::notice(account, version),
                 Played::Whoop => whoop::notice(seed, account, version),
             };
             let Some(body) = body else { continue };
@@ -281,6 +286,7 @@ impl Story {
             vendor,
             user: format!("sim-user-{}-{number}", self.plan.seed),
             vendor_user: match vendor {
+                Played::Oura => oura::vendor_user(seed),
                 Played::Whoop => whoop::vendor_user(seed),
             },
             seed: seed.of("tokens", 0),

@@ -104,8 +104,11 @@ pub(super) fn respiration(received_at: Micros, item: &At<'_>) -> Result<Vec<Vend
     Ok(vec![sheet.finish()])
 }
 
-/// The parts of a snapshot: Garmin's name, the metric, what of it is a value.
-const PARTS: &[(&str, &str, fn(f64) -> bool)] = &[
+/// Garmin's name, the metric, what of it is a value.
+type Part = (&'static str, &'static str, fn(f64) -> bool);
+
+/// The parts of a snapshot.
+const PARTS: &[Part] = &[
     ("heart_rate", "heart_rate", positive),
     ("respiration", "respiratory_rate", positive),
     ("spo2", "spo2", positive),

@@ -16,7 +16,7 @@
 //!   others are not invented and stay in the raw topic.
 //! - Names, notes, tags and lab texts never leave the raw topic.
 
-use crate::error::{Kind, Reject};
+use crate::error::{Kind, Path, Reject};
 use crate::model::contract::header;
 use crate::model::time::Micros;
 use crate::vendors::terra::record::{Head, id, text};
@@ -27,6 +27,7 @@ use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, VendorRecord,
 mod activity;
 mod connection;
 mod day;
+pub mod kafka;
 mod record;
 mod reported;
 mod sleep;
@@ -102,6 +103,14 @@ impl Vendor for Terra {
         let json = glance::members(body, &["user", "user_id"]);
         let user = json.and_then(|json| user_of(&json.root()).ok().flatten());
         user.map_or(KeyUser::None, KeyUser::One)
+    }
+
+    /// What stood behind a pointer: the body of a webhook.
+    fn document(&self, raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
+        if record_type == kafka::PAYLOAD {
+            return self.parse(raw);
+        }
+        Err(Reject::invalid(Path::root(), "no type of record of this vendor"))
     }
 
     fn parse(&self, raw: &Raw<'_>) -> Result<Vec<Item>, Reject> {

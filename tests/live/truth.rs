@@ -1,0 +1,151 @@
+//! Invented people, vendors that misbehave, and all of us between them and the output: everything true is published.
+//!
+//! The simulator is the outside witness: it knows what is true before anything is sent, and `audit` holds what a reader
+//! of committed records sees against it, value by value.
+
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::{Deployment, free_port, page, text, until};
+
+const SECRET: &str = "not-a-secret-test-key, thirty-two bytes";
+
+/// How fast the vendors' world runs: a day in four seconds.
+const SPEED: &str = "21600";
+
+/// A deployment whose vendors are played on this machine.
+struct Played {
+    deployment: Deployment,
+    door: u16,
+    admin: u16,
+    vendors: u16,
+}
+
+impl Played {
+    fn new(label: &str) -> Self {
+        let mut deployment = Deployment::new(label);
+        let [door, admin, vendors] = [free_port(), free_port(), free_port()];
+        let played = format!("http://127.0.0.1:{vendors}");
+        for (key, value) in [
+            ("INGRESS__ADDRESS", format!("127.0.0.1:{door}")),
+            ("ADMIN__ADDRESS", format!("127.0.0.1:{admin}")),
+            ("SECRETS__TOKEN_KEY", SECRET.to_owned()),
+            ("VENDORS__OURA__API_BASE", format!("{played}/oura")),
+            ("VENDORS__OURA__RENEWAL_URL", format!("{played}/oura/oauth/token")),
+            ("VENDORS__WHOOP__API_BASE", format!("{played}/whoop/developer")),
+            ("VENDORS__WHOOP__RENEWAL_URL", format!("{played}/whoop/oauth/oauth2/token")),
+            ("HYDRATOR__SPEED", "10000".to_owned()),
+            ("HYDRATOR__LOOK_MS", "20".to_owned()),
+            ("HYDRATOR__LEASE_S", "90".to_owned()),
+        ] {
+            deployment.set(key, value);
+        }
+        for vendor in ["OURA", "WHOOP"] {
+            deployment.set(&format!("VENDORS__{vendor}__CLIENT_ID"), "simulated");
+            deployment.set(&format!("VENDORS__{vendor}__CLIENT_SECRET"), "not-a-secret-test-key");
+        }
+        Self { deployment, door, admin, vendors }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.deployment.dir.join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    /// `simulate vendors` over these people's days, with this seed and these faults.
+    fn simulate(&self, people: &str, days: &str, faults: &str, more: &[&str]) -> Output {
+        let (target, listen) =
+            (format!("http://127.0.0.1:{}", self.door), format!("127.0.0.1:{}", self.vendors));
+        let ledger = self.file("truth.jsonl");
+        let mut arguments = vec![
+            "simulate",
+            "vendors",
+            "--people",
+            people,
+            "--days",
+            days,
+            "--faults",
+            faults,
+            "--seed",
+            "5",
+            "--speed",
+            SPEED,
+            "--target",
+            &target,
+            "--listen",
+            &listen,
+            "--ledger",
+            &ledger,
+            "--patience",
+            "45",
+            "--json",
+        ];
+        arguments.extend(more);
+        self.deployment.run(&arguments)
+    }
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(output)))
+}
+
+#[test]
+fn with_every_fault_all_that_is_true_is_published_as_it_is() {
+    let played = Played::new("truth");
+    let connections = played.file("connections.jsonl");
+    let prepared = played.simulate("8", "8", "all", &["--prepare", "--connections", &connections]);
+    assert!(prepared.status.success(), "{}", text(&prepared));
+    let before = std::fs::read_to_string(played.file("truth.jsonl")).expect("a ledger");
+    for _ in 0..2 {
+        let imported = played.deployment.run(&["connections", "import", &connections]);
+        assert!(imported.status.success(), "{}", text(&imported));
+    }
+    let all = played.deployment.spawn("all", "all", &[]);
+    until("it is ready", Duration::from_secs(60), || page(played.admin, "/ready").is_some());
+    let simulated = played.simulate("8", "8", "all", &[]);
+    assert!(simulated.status.success(), "{}", text(&simulated));
+    let told = json(&simulated);
+    assert_eq!(told["waiting"], 0, "{told}");
+    for quota in told["quotas"].as_array().expect("a list") {
+        assert_eq!(quota["exceeded"], 0, "{told}");
+    }
+    let ledger = std::fs::read_to_string(played.file("truth.jsonl")).expect("a ledger");
+    assert!(ledger.starts_with(&before), "what is true does not depend on who asks");
+    let tokens = std::fs::read_to_string(&connections).expect("connections");
+    for line in tokens.lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        for token in ["access_token", "refresh_token"] {
+            let token = line[token].as_str().expect("a token");
+            assert!(token.len() > 40 && !ledger.contains(token), "a ledger holds no secret");
+        }
+    }
+
+    let truth = played.file("truth.jsonl");
+    let audit = ["audit", "--truth", &truth, "--wait", "60", "--json"];
+    let audited = played.deployment.run(&audit);
+    let found = json(&audited);
+    assert!(audited.status.success(), "{found}");
+    let counted = |name: &str| found["counted"][name].as_u64().unwrap_or(0);
+    let explained = found["explained"].as_array().expect("a list").len();
+    let records = counted("records as they are");
+    assert!(records > 300 && records <= counted("true records"), "{found}");
+    assert!(explained <= told["excused"].as_u64().and_then(|it| it.try_into().ok()).unwrap_or(0));
+
+    // An audit that cannot find anything proves nothing: one value that is not so, one record that never was.
+    let forged = ledger
+        .replacen(
+            r#""metric":"hrv_rmssd_sleep_avg","value":"#,
+            r#""metric":"hrv_rmssd_sleep_avg","value":1"#,
+            40,
+        )
+        .replacen(r#""record_id":"recovery:"#, r#""record_id":"recovery:other-"#, 1);
+    std::fs::write(&truth, forged).expect("written");
+    let audited = played.deployment.run(&["audit", "--truth", &truth, "--wait", "0", "--json"]);
+    let found = json(&audited);
+    assert_eq!(audited.status.code(), Some(1));
+    for kind in ["missing", "wrong"] {
+        assert!(!found[kind].as_array().expect("a list").is_empty(), "{kind}: {found}");
+    }
+    assert_eq!(all.end("TERM", Duration::from_secs(20)), Some(0));
+}
