@@ -160,23 +160,7 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
     };
     match what {
         cli::Connections::Add { vendor, user: name, vendor_user, output } => {
-            if crate::vendors::find(vendor).is_none() {
-                return Err(Error::new(Kind::UnknownVendor, "read --vendor", ""));
-            }
-            let by_label = vendor == "healthkit";
-            let secret = config.signing_secret("healthkit").filter(|_| by_label);
-            if by_label && secret.is_none() {
-                let doing = "make a token; set vendors.healthkit.signing_secret_file";
-                return Err(Error::new(Kind::ValidationError, doing, ""));
-            }
-            let token = |id: ConnectionId| {
-                let key = secret?.expose_secret().as_bytes();
-                Some(healthkit::token(key, &id.to_string()))
-            };
-            let named = if by_label { Named::ByLabel } else { Named::ByVendor };
-            let named = named(vendor_user.clone());
-            let new = New { vendor: vendor.clone(), user: user(name)?, named };
-            connections::add(register, &new, now_us(), token, output.json, out).await
+            add(config, register, (vendor, user(name)?, vendor_user), output.json, out).await
         }
         cli::Connections::List { user: name, output } => {
             let only = name.as_deref().map(user).transpose()?;
@@ -224,6 +208,33 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
             consent::remove(config, register, whose, *here_only, output.json, out).await
         }
     }
+}
+
+/// Adds a connection; of HealthKit with its token.
+async fn add(
+    config: &Config,
+    register: &mut PostgresRegister,
+    (vendor, user, vendor_user): (&str, User, &str),
+    json: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    if crate::vendors::find(vendor).is_none() {
+        return Err(Error::new(Kind::UnknownVendor, "read --vendor", ""));
+    }
+    let by_label = vendor == "healthkit";
+    let secret = config.signing_secret("healthkit").filter(|_| by_label);
+    if by_label && secret.is_none() {
+        let doing = "make a token; set vendors.healthkit.signing_secret_file";
+        return Err(Error::new(Kind::ValidationError, doing, ""));
+    }
+    let token = |id: ConnectionId| {
+        let key = secret?.expose_secret().as_bytes();
+        Some(healthkit::token(key, &id.to_string()))
+    };
+    let named = if by_label { Named::ByLabel } else { Named::ByVendor };
+    let named = named(vendor_user.to_owned());
+    let new = New { vendor: vendor.to_owned(), user, named };
+    connections::add(register, &new, now_us(), token, json, out).await
 }
 
 /// Seals by the current key what the one before sealed.

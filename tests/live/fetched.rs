@@ -347,7 +347,7 @@ async fn three_hydrators_use_a_quota_and_never_more() {
         let densest = times.iter().map(within).max().expect("calls");
         assert!(densest <= 100, "{densest} calls in a window of 100");
         // The first hundred may go at once; each further hundred has a window of its own.
-        let least = window.as_secs_f64() * (CALLS / 100 - 1) as f64;
+        let least = window.as_secs_f64() * f64::from(u32::try_from(CALLS / 100 - 1).expect("few"));
         let took = (times[CALLS - 1] - times[0]).as_secs_f64();
         println!("{:.1} % of the quota", 100.0 * least / took);
         assert!(least / took >= 0.95, "{took} s for what {least} s allow");
