@@ -27,17 +27,17 @@ use crate::ports::{ONE, Rows, Safe};
 
 const KEY: &str = "not-a-secret-test-key, thirty-two bytes";
 const PUBLIC: &str = "https://bridge.example.com";
-/// The code that the played vendor takes, once.
-const CODE: &str = "canary-code-1";
 const PROFILE: &str = "developer/v2/user/profile/basic";
 
 /// What happened, in order.
 type Story = Arc<Mutex<Vec<String>>>;
+/// The browser that a state counts in, its vendor, and for whom.
+type Open = BTreeMap<String, (String, String, User)>;
 
 /// Consents in memory: the n-th is `canary-state-n`.
 #[derive(Clone, Default)]
 struct Asked {
-    open: Arc<Mutex<BTreeMap<String, (String, String, User)>>>,
+    open: Arc<Mutex<Open>>,
     begun: Arc<Mutex<usize>>,
     story: Story,
 }
@@ -243,6 +243,7 @@ fn valid(vendor: &str) -> String {
     link::make(&KEY.into(), vendor, &user(), now_us() / 1_000_000 + 60)
 }
 
+/// The first person comes back, with the code that the played vendor takes once.
 const BACK: &str = "/connect/whoop/callback?state=canary-state-1&code=canary-code-1";
 
 #[tokio::test]
