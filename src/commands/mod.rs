@@ -185,13 +185,8 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
             say(out, &format!("{} connections and their tokens are stored\n", lines.len()))
         }
         cli::Connections::Retry { vendor, vendor_user } => {
-            let whose = match vendor_user {
-                Some(name) => Some(connections::now(register, vendor, name, now_us()).await?),
-                None => None,
-            };
-            let queue = PostgresQueue::new(&config.postgres)?;
-            let again = queue.retry(vendor, whose, &[]).await?;
-            say(out, &format!("{again} records are fetched again\n"))
+            let name = vendor_user.as_deref();
+            say(out, &again(config, register, vendor, name).await?)
         }
         cli::Connections::Link { vendor, user: name } => {
             let link = consent::link(config, vendor, &user(name)?, now_us())?;
@@ -235,6 +230,21 @@ async fn add(
     let named = named(vendor_user.to_owned());
     let new = New { vendor: vendor.to_owned(), user, named };
     connections::add(register, &new, now_us(), token, json, out).await
+}
+
+/// Has what was given up fetched again, and says how much that is.
+async fn again(
+    config: &Config,
+    register: &mut PostgresRegister,
+    vendor: &str,
+    vendor_user: Option<&str>,
+) -> Result<String> {
+    let whose = match vendor_user {
+        Some(name) => Some(connections::now(register, vendor, name, now_us()).await?),
+        None => None,
+    };
+    let again = PostgresQueue::new(&config.postgres)?.retry(vendor, whose, &[]).await?;
+    Ok(format!("{again} records are fetched again\n"))
 }
 
 /// Seals by the current key what the one before sealed.
