@@ -3,7 +3,7 @@
 //! The simulator is the outside witness: it knows what is true before anything is sent, and `audit` holds what a reader
 //! of committed records sees against it, value by value.
 
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,15 +16,15 @@ const SECRET: &str = "not-a-secret-test-key, thirty-two bytes";
 const SPEED: &str = "21600";
 
 /// A deployment whose vendors are played on this machine.
-struct Played {
-    deployment: Deployment,
-    door: u16,
-    admin: u16,
+pub(crate) struct Played {
+    pub(crate) deployment: Deployment,
+    pub(crate) door: u16,
+    pub(crate) admin: u16,
     vendors: u16,
 }
 
 impl Played {
-    fn new(label: &str) -> Self {
+    pub(crate) fn new(label: &str) -> Self {
         let mut deployment = Deployment::new(label);
         let [door, admin, vendors] = [free_port(), free_port(), free_port()];
         let played = format!("http://127.0.0.1:{vendors}");
@@ -49,13 +49,19 @@ impl Played {
         Self { deployment, door, admin, vendors }
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         self.deployment.dir.join(name).to_str().expect("UTF-8").to_owned()
     }
 
     /// `simulate vendors` over these people's days, with these faults. Its patience is longer than a lease: what a busy
     /// machine let slip comes back with it, and late is not lost.
-    fn simulate(&self, people: &str, days: &str, faults: &str, more: &[&str]) -> Output {
+    pub(crate) fn simulation(
+        &self,
+        people: &str,
+        days: &str,
+        faults: &str,
+        more: &[&str],
+    ) -> Command {
         let (target, listen) =
             (format!("http://127.0.0.1:{}", self.door), format!("127.0.0.1:{}", self.vendors));
         let ledger = self.file("truth.jsonl");
@@ -83,7 +89,20 @@ impl Played {
             "--json",
         ];
         arguments.extend(more);
-        self.deployment.run(&arguments)
+        self.deployment.command(&arguments)
+    }
+
+    fn simulate(&self, people: &str, days: &str, faults: &str, more: &[&str]) -> Output {
+        self.simulation(people, days, faults, more).output().expect("the binary runs")
+    }
+
+    /// Makes the connections of these people and their tokens, as the simulation will have them.
+    pub(crate) fn prepare(&self, people: &str, days: &str, faults: &str) -> String {
+        let connections = self.file("connections.jsonl");
+        let more = ["--prepare", "--connections", &connections];
+        let prepared = self.simulate(people, days, faults, &more);
+        assert!(prepared.status.success(), "{}", text(&prepared));
+        connections
     }
 }
 
@@ -94,9 +113,7 @@ fn json(output: &Output) -> Value {
 #[test]
 fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     let played = Played::new("truth");
-    let connections = played.file("connections.jsonl");
-    let prepared = played.simulate("8", "8", "all", &["--prepare", "--connections", &connections]);
-    assert!(prepared.status.success(), "{}", text(&prepared));
+    let connections = played.prepare("8", "8", "all");
     let before = std::fs::read_to_string(played.file("truth.jsonl")).expect("a ledger");
     for _ in 0..2 {
         let imported = played.deployment.run(&["connections", "import", &connections]);
