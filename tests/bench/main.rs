@@ -26,7 +26,7 @@ mod profile;
 mod report;
 mod topics;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -193,9 +193,11 @@ fn main() {
     for scenario in Scenario::value_variants().iter().filter(wanted) {
         eprintln!("[{:4.0} s] {scenario:?}, {} rounds", begun.seconds(), scale.rounds);
         scenario.run(&stack, &scale, &mut report);
+        // One that panics later takes nothing with it.
+        report.keep(&arguments.out, false);
     }
     eprintln!("[{:4.0} s] done", begun.seconds());
     let missing = report.empty();
-    println!("{}", report.finish(Path::new(&arguments.out)));
+    println!("{}", report.finish(&arguments.out));
     assert!(missing.is_empty(), "no figure for: {missing:?}");
 }

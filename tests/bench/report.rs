@@ -299,12 +299,15 @@ impl Report {
         for note in &self.notes {
             text.push_str(&format!("note: {note}\n"));
         }
-        let path = self.write(directory, &conditions);
+        let path = self.keep(directory, true);
         text.push_str(&format!("kept in {path}\n"));
         text
     }
 
-    fn write(&self, directory: &Path, conditions: &Value) -> String {
+    /// Writes the JSON for machines, and says where: of a whole run, or of one that is still going on.
+    pub(crate) fn keep(&self, directory: &Path, whole: bool) -> String {
+        let mut conditions = self.conditions();
+        conditions["whole"] = json!(whole);
         let rows: Vec<Value> = self
             .rows
             .iter()
