@@ -28,7 +28,7 @@ impl Api for Oura {
     }
 
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
-        let one = |path: String| Some(Call { path, query: Vec::new() });
+        let one = |path: String| Some(Call::get(path));
         match need.record_type {
             // Never notified: the person's heart rates of a UTC day, which is what names them.
             "heartrate" => Some(heart_rates(Day::parse(need.record_id)?)),
@@ -82,13 +82,11 @@ fn collection(record_type: &str) -> &str {
 }
 
 fn heart_rates(day: Day) -> Call {
-    Call {
-        path: "/v2/usercollection/heartrate".to_owned(),
-        query: vec![
-            ("start_datetime", format!("{day}T00:00:00+00:00")),
-            ("end_datetime", format!("{}T00:00:00+00:00", day.next())),
-        ],
-    }
+    let query = vec![
+        ("start_datetime", format!("{day}T00:00:00+00:00")),
+        ("end_datetime", format!("{}T00:00:00+00:00", day.next())),
+    ];
+    Call::get_with("/v2/usercollection/heartrate", query)
 }
 
 #[cfg(test)]

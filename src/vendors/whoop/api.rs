@@ -54,7 +54,7 @@ impl Api for Whoop {
             "body" => "/v2/user/measurement/body".to_owned(),
             _ => return None,
         };
-        Some(Call { path, query: Vec::new() })
+        Some(Call::get(path))
     }
 
     /// A recovery is its sleep, itself, and the cycles before and after that sleep, with their sleeps. A cycle is itself
@@ -67,7 +67,7 @@ impl Api for Whoop {
             ("cycle", 1) => format!("/v2/cycle/{}/sleep", need.record_id.parse::<u64>().ok()?),
             _ => return None,
         };
-        Some(Call { path, query: Vec::new() })
+        Some(Call::get(path))
     }
 
     fn answer(&self, status: u16, headers: &dyn Named) -> Answer {
@@ -130,7 +130,7 @@ fn around(sleep: &[u8], collection: &str) -> Option<Call> {
         ("end", night.end),
         ("limit", PAGE_MAX.to_string()),
     ];
-    Some(Call { path: collection.to_owned(), query })
+    Some(Call::get_with(collection, query))
 }
 
 #[cfg(test)]
