@@ -18,6 +18,7 @@ mod kill;
 mod log_laws;
 mod migrations;
 mod pair;
+mod principal;
 mod process;
 mod queue;
 mod rebuild;
