@@ -24,6 +24,7 @@ mod queue;
 mod rebuild;
 mod register_laws;
 mod store_laws;
+mod storm;
 mod telemetry;
 mod truth;
 mod world;
