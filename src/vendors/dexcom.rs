@@ -388,7 +388,7 @@ mod tests {
                 _ => None,
             })
             .collect();
-        assert_eq!(ids, ["2026-03-27|dexcom", "2026-03-28|dexcom"]);
+        assert_eq!(ids, ["2026-03-28|dexcom", "2026-03-27|dexcom"], "in the order of the body");
     }
 
     #[test]
