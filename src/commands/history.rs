@@ -55,7 +55,8 @@ pub async fn show(
     for row in &rows {
         let progress = queue.progress(&row.vendor, row.id).await?;
         let standing = standings.iter().find(|standing| standing.connection == row.id);
-        let text = if json { line(row, standing, &progress) } else { lines(row, standing, &progress) };
+        let text =
+            if json { line(row, standing, &progress) } else { lines(row, standing, &progress) };
         say(out, &text)?;
     }
     Ok(())
@@ -109,7 +110,8 @@ fn lines(row: &Connection, standing: Option<&Standing>, progress: &[Progress]) -
     for one in progress {
         let name = history::of(&one.record_type).unwrap_or(&one.record_type);
         let reached = one.reached.as_deref().unwrap_or("nothing yet");
-        let lost = if one.given_up > 0 { format!(", {} given up", one.given_up) } else { String::new() };
+        let lost =
+            if one.given_up > 0 { format!(", {} given up", one.given_up) } else { String::new() };
         text += &format!(
             "  {name:<26} {} {:>4}/{} windows, back to {reached} of {}{lost}\n",
             bar(one.done, one.all),
@@ -185,7 +187,8 @@ mod tests {
             begins: "2026-08-23".into(),
         };
         let text = lines(&row(), None, std::slice::from_ref(&progress));
-        let said = "██████████░░░░░░░░░░    2/4 windows, back to 2026-09-22 of 2026-08-23, 1 given up";
+        let said =
+            "██████████░░░░░░░░░░    2/4 windows, back to 2026-09-22 of 2026-08-23, 1 given up";
         assert!(text.contains(said) && text.contains("  sleep "), "{text}");
         let line: Value = serde_json::from_str(&line(&row(), None, &[progress])).expect("JSON");
         assert_eq!(line["history"][0]["collection"], "sleep");

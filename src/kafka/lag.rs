@@ -1,10 +1,10 @@
 //! How much stands before decide: what its group and normalise's have not committed yet. Implements [`Room`].
 //!
-//! A thread measures, at most once a second and only while somebody asks; who asks is answered by what was measured
-//! last. It joins no group and commits nothing: it reads what is committed.
+//! A thread measures, a few times a second and only while somebody asks; who asks is answered by what was measured last
+//! and what was let through since. It joins no group and commits nothing: it reads what is committed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -24,7 +24,9 @@ const RECORDS_MAX: u64 = 500;
 /// What a fetched body counts as: the largest windows have 300 KB, so that four of them are the 1 MiB of a batch.
 const BODY: u64 = 125;
 /// How long a measurement holds.
-const HOLDS: Duration = Duration::from_secs(1);
+const HOLDS: Duration = Duration::from_millis(300);
+/// How old one may be while the next one is under way.
+const OLD: Duration = Duration::from_secs(2);
 /// How often the thread looks whether somebody asks.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -41,17 +43,17 @@ pub struct Groups {
 #[derive(Debug, Default)]
 pub struct Gauge {
     asked: AtomicBool,
+    /// Since when so many records stand there, with what was let through.
     measured: Mutex<Option<(Stopwatch, u64)>>,
 }
 
 impl Gauge {
-    fn measured(&self) -> Option<(Stopwatch, u64)> {
-        *self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+    fn measured(&self) -> MutexGuard<'_, Option<(Stopwatch, u64)>> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, behind: Option<u64>) {
-        let measured = behind.map(|behind| (Stopwatch::start(), behind));
-        *self.measured.lock().unwrap_or_else(PoisonError::into_inner) = measured;
+        *self.measured() = behind.map(|behind| (Stopwatch::start(), behind));
     }
 
     /// Whether somebody has asked for what nobody knows any more.
@@ -64,9 +66,15 @@ impl Gauge {
 impl Room for Gauge {
     fn is_there(&self) -> bool {
         self.asked.store(true, Ordering::Release);
-        // A measurement that is under way may take as long again.
-        let fresh = |(since, _): &(Stopwatch, u64)| since.elapsed() < HOLDS * 3;
-        self.measured().filter(fresh).is_some_and(|(_, behind)| behind <= RECORDS_MAX)
+        let mut measured = self.measured();
+        let Some((_, behind)) = measured.as_mut().filter(|(since, _)| since.elapsed() < OLD) else {
+            return false;
+        };
+        let with = behind.saturating_add(BODY);
+        if with <= RECORDS_MAX {
+            *behind = with;
+        }
+        with <= RECORDS_MAX
     }
 }
 
@@ -136,13 +144,12 @@ mod tests {
         assert!(!gauge.is_wanted(), "nobody asks");
         assert!(!gauge.is_there(), "nobody knows");
         assert!(gauge.is_wanted() && !gauge.is_wanted(), "asked once, measured once");
-        for (behind, room) in [(Some(0), true), (Some(RECORDS_MAX), true), (None, false)] {
+        for (behind, bodies) in [(Some(0), 4), (Some(1), 3), (Some(RECORDS_MAX), 0), (None, 0)] {
             gauge.put(behind);
-            assert_eq!(gauge.is_there(), room, "{behind:?}");
+            let let_through = (0..10).filter(|_| gauge.is_there()).count();
+            assert_eq!(let_through, bodies, "{behind:?}: four bodies are a batch");
         }
-        gauge.put(Some(4 * BODY));
-        assert!(gauge.is_there(), "four bodies are a batch");
-        gauge.put(Some(4 * BODY + 1));
-        assert!(!gauge.is_there() && !gauge.is_wanted(), "and that holds for a while");
+        gauge.put(Some(0));
+        assert!(!gauge.is_wanted(), "what was measured holds for a while");
     }
 }

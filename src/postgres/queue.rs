@@ -106,7 +106,8 @@ const CLAIM: &str = "
     ), due AS MATERIALIZED (
         SELECT h.vendor, h.connection, h.record_type, h.record_id
         FROM hydrations AS h, clock
-        WHERE h.vendor = $1 AND h.state = 'waiting' AND (h.priority > 0) = $4
+        WHERE h.vendor = $1 AND h.state = 'waiting'
+          AND h.priority BETWEEN $4 AND $5
           AND h.not_before <= clock.us AND h.leased_until <= clock.us
           AND NOT EXISTS (SELECT FROM paused AS p WHERE p.connection = h.connection)
         ORDER BY h.priority, h.not_before LIMIT $2
@@ -266,8 +267,11 @@ impl Queue for PostgresQueue {
         lease: Duration,
     ) -> Result<Vec<Claimed>> {
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
-        let history = work == Work::History;
-        let parameters: [&(dyn ToSql + Sync); 4] = [&vendor, &at_most, &us(lease), &history];
+        let (first, last): (i16, i16) = match work {
+            Work::News => (0, 0),
+            Work::History => (1, i16::MAX),
+        };
+        let parameters: [&(dyn ToSql + Sync); 5] = [&vendor, &at_most, &us(lease), &first, &last];
         let rows = self.ask("claim records to fetch", CLAIM, &parameters).await?;
         rows.iter().map(claimed_of).collect()
     }

@@ -171,10 +171,7 @@ async fn joined(thread: JoinHandle<Result<()>>, doing: &'static str) -> Result<(
 }
 
 /// Begins to measure whether there is room for history, on a thread of its own. One that ends by itself ends the role.
-fn room(
-    config: &Config,
-    stop: &CancellationToken,
-) -> Result<(Arc<Gauge>, JoinHandle<Result<()>>)> {
+fn room(config: &Config, stop: &CancellationToken) -> Result<(Arc<Gauge>, JoinHandle<Result<()>>)> {
     let gauge = Arc::new(Gauge::default());
     let groups = Groups {
         normalise: pipeline::normalise_group(config, Topic::RawDocuments),

@@ -178,7 +178,7 @@ fn store(deployment: &Deployment, answer: &str) -> String {
 }
 
 /// Runs a statement in the deployment's database; its rows, a line each.
-fn sql(deployment: &Deployment, statement: &str) -> String {
+pub(crate) fn sql(deployment: &Deployment, statement: &str) -> String {
     let host = set_or("BRIDGE_POSTGRES", "127.0.0.1:5432");
     let (host, port) = host.split_once(':').expect("host:port");
     let done = Command::new("psql")
@@ -190,7 +190,7 @@ fn sql(deployment: &Deployment, statement: &str) -> String {
 }
 
 /// Asks for a record, as normalise does.
-fn ask(deployment: &Deployment, offset: usize, record: &str) {
+pub(crate) fn ask(deployment: &Deployment, offset: usize, record: &str) {
     let statement = format!(
         "INSERT INTO hydrations (vendor, connection, record_type, record_id, source_topic, source_partition,
                                  source_offset, source_index, asked_at, state)
@@ -201,7 +201,7 @@ fn ask(deployment: &Deployment, offset: usize, record: &str) {
 }
 
 /// Makes so many nights at the vendor; their ids.
-fn nights(server: &Server, count: usize) -> Vec<String> {
+pub(crate) fn nights(server: &Server, count: usize) -> Vec<String> {
     let ids: Vec<String> =
         (0..count).map(|night| format!("0c7a4f62-9b8e-4f0d-8a5f-{night:012x}")).collect();
     let mut documents = server.documents.lock().expect("not poisoned");
@@ -213,12 +213,12 @@ fn nights(server: &Server, count: usize) -> Vec<String> {
     ids
 }
 
-fn hydrator(pair: &Pair, label: &str, admin: u16) -> Process {
+pub(crate) fn hydrator(pair: &Pair, label: &str, admin: u16) -> Process {
     let more = [("ADMIN__ADDRESS", format!("127.0.0.1:{admin}"))];
     pair.deployment.spawn("hydrator", label, &more)
 }
 
-fn states(deployment: &Deployment) -> String {
+pub(crate) fn states(deployment: &Deployment) -> String {
     sql(
         deployment,
         "SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM
@@ -227,7 +227,7 @@ fn states(deployment: &Deployment) -> String {
 }
 
 /// Everything in a topic: headers and values as text, one record a line.
-fn topic(deployment: &Deployment, name: &str) -> Vec<String> {
+pub(crate) fn topic(deployment: &Deployment, name: &str) -> Vec<String> {
     let consumer: BaseConsumer = rdkafka::ClientConfig::new()
         .set("bootstrap.servers", set_or("BRIDGE_KAFKA", "127.0.0.1:9092"))
         .set("group.id", format!("{}.look", deployment.name))
@@ -265,7 +265,7 @@ fn topic(deployment: &Deployment, name: &str) -> Vec<String> {
 }
 
 /// The ids of what was published, as the reader sees them.
-fn published(deployment: &Deployment) -> Vec<String> {
+pub(crate) fn published(deployment: &Deployment) -> Vec<String> {
     let events = deployment.neuros();
     let id = |line: &str| {
         let event: serde_json::Value = serde_json::from_str(line).expect("JSON");

@@ -97,7 +97,8 @@ const ON_FOOT: &[Field] =
 
 /// What a body says that was fetched for this type of record.
 pub(super) fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
-    let known = ["sleep", "recovery", "cycle", "workout", "body", "window.nights", "window.workout"];
+    let known =
+        ["sleep", "recovery", "cycle", "workout", "body", "window.nights", "window.workout"];
     let known = known.into_iter().find(|name| *name == record_type);
     let Some(asked) = known.map(|name| history::of(name).unwrap_or(name)) else {
         return Err(Reject::invalid(Path::root(), "no type of record of this vendor"));
