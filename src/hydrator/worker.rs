@@ -371,14 +371,11 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             (true, _) => PATIENCE,
         };
         loop {
-            let asked = Stopwatch::start();
-            let Taken::Wait { app, user, history } =
-                self.queue.take(desk.name, connection, &buckets).await?
-            else {
-                if asked.elapsed() <= fresh {
-                    return Ok(None);
-                }
-                continue;
+            let taken = self.queue.take(desk.name, connection, &buckets).await?;
+            let (app, user, history) = match taken {
+                Taken::Granted { ago } if ago <= fresh => return Ok(None),
+                Taken::Granted { .. } => continue,
+                Taken::Wait { app, user, history } => (app, user, history),
             };
             let wait = app.max(user).max(history).max(Duration::from_millis(1));
             if wait <= patience {

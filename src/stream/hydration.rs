@@ -93,7 +93,10 @@ pub struct Bucket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// It may, and it is counted, in all buckets.
-    Granted,
+    Granted {
+        /// How long ago it was counted, at most.
+        ago: Duration,
+    },
     /// Not before so long, in the app's buckets, in the connection's and in history's share; nothing is counted.
     Wait {
         /// The app's.
