@@ -28,6 +28,7 @@ use crate::model::metric;
 use crate::model::time::{Day, Micros, Moment};
 use crate::vendors::ask::{Api, Call, Need, Per, Quota, Renewal};
 use crate::vendors::consent::{Consent, Who, is_id};
+use crate::vendors::history::{self, Collection, Poll, Window, collection};
 use crate::vendors::wire::answer::objects;
 use crate::vendors::wire::json::{self, At};
 use crate::vendors::wire::sheet::{SKEW_US, Zone};
@@ -80,7 +81,7 @@ impl Vendor for Dexcom {
     }
 
     fn document(&self, raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
-        match record_type {
+        match history::of(record_type).unwrap_or(record_type) {
             EGV => read(raw),
             _ => Err(Reject::invalid(Path::root(), "no type of record of this vendor")),
         }
@@ -95,7 +96,14 @@ const PATH: &str = "/v3/users/self";
 const TOKEN: &str = "https://api.dexcom.com/v2/oauth2/token";
 
 /// Of the whole app.
-const QUOTAS: &[Quota] = &[Quota { per: Per::App, window_s: 3_600, calls: 60_000 }];
+const QUOTAS: &[Quota] = &[
+    Quota { per: Per::App, window_s: 3_600, calls: 60_000 },
+    Quota { per: Per::History, window_s: 3_600, calls: 20_000 },
+];
+/// A call gives thirty days at most. How far back is not documented.
+const HISTORY: &[Collection] = &[collection("window.egv", 30)];
+/// Values come hours late by policy, and days late from a sensor that was out of reach.
+const POLLS: &[Poll] = &[Poll { record_type: EGV, late_days: 3, back_days: 30 }];
 /// Ours: a day that has nothing is an empty list, so a 404 is not expected at all.
 const AGAIN_S: [u32; 3] = [60, 600, 3_600];
 
@@ -105,9 +113,16 @@ impl Api for Dexcom {
     }
 
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
-        let day = Day::parse(need.record_id).filter(|_| need.record_type == EGV)?;
+        let window = match history::of(need.record_type) {
+            Some(EGV) => Window::parse(need.record_id)?,
+            None if need.record_type == EGV => {
+                let day = Day::parse(need.record_id)?;
+                Window { from: day, to: day.next() }
+            }
+            _ => return None,
+        };
         let at = |day: Day| format!("{day}T00:00:00");
-        let query = vec![("startDate", at(day)), ("endDate", at(day.next()))];
+        let query = vec![("startDate", at(window.from)), ("endDate", at(window.to))];
         Some(Call::get_with(format!("{PATH}/egvs"), query))
     }
 
@@ -122,6 +137,14 @@ impl Api for Dexcom {
 
     fn quotas(&self) -> &'static [Quota] {
         QUOTAS
+    }
+
+    fn history(&self) -> &'static [Collection] {
+        HISTORY
+    }
+
+    fn polls(&self) -> &'static [Poll] {
+        POLLS
     }
 }
 
@@ -398,7 +421,15 @@ mod tests {
         assert_eq!(call.path, "/v3/users/self/egvs");
         let day = [("startDate", "2026-03-28T00:00:00"), ("endDate", "2026-03-29T00:00:00")];
         assert_eq!(call.query, day.map(|(name, value)| (name, value.to_owned())));
-        for (record_type, record_id) in [(EGV, "../1"), ("alerts", "2026-03-28"), (EGV, "")] {
+        let month = VENDOR.ask(&need("window.egv", "2026-03-01/2026-03-31")).expect("a call");
+        assert_eq!(month.query[1], ("endDate", "2026-03-31T00:00:00".to_owned()));
+        for (record_type, record_id) in [
+            (EGV, "../1"),
+            ("alerts", "2026-03-28"),
+            (EGV, ""),
+            (EGV, "2026-03-01/2026-03-31"),
+            ("window.alerts", "2026-03-01/2026-03-31"),
+        ] {
             assert_eq!(VENDOR.ask(&need(record_type, record_id)), None);
         }
     }

@@ -5,18 +5,26 @@ use bytes::Bytes;
 
 use crate::model::time::Micros;
 use crate::vendors::ask::{Answer, Api, Call, Manner, Need, Per, Quota, Renewal, Wrapped};
+use crate::vendors::history::{self, Collection, collection};
 use crate::vendors::wire::glance;
 use crate::vendors::wire::json::{self, At, Json};
 use crate::vendors::withings::sheet::second;
 use crate::vendors::withings::{Window, Withings, day, measure, night};
 
 /// For the whole app, however many people it has.
-const QUOTAS: &[Quota] = &[Quota { per: Per::App, window_s: 60, calls: 120 }];
+const QUOTAS: &[Quota] = &[
+    Quota { per: Per::App, window_s: 60, calls: 120 },
+    Quota { per: Per::History, window_s: 60, calls: 40 },
+];
+/// How far back is not documented. Of a week's nights each is a call more; the other windows are ours.
+const HISTORY: &[Collection] = &[
+    collection("window.sleep", 7),
+    collection("window.measurement", 90),
+    collection("window.daily", 30),
+    collection("window.workout", 90),
+];
 /// Ours: what is notified is there, or in a moment.
 const AGAIN_S: [u32; 3] = [60, 600, 3_600];
-/// Ours: the most pages of one window, and the most nights whose samples are asked for with it.
-const PAGES_MAX: usize = 32;
-const NIGHTS_MAX: usize = 16;
 
 /// Where codes and refresh tokens are exchanged.
 pub(super) const TOKEN: &str = "https://wbsapi.withings.net/v2/oauth2";
@@ -39,8 +47,8 @@ impl Api for Withings {
     }
 
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
-        let window = Window::parse(need.record_id)?;
-        Some(match need.record_type {
+        let (kind, window) = Window::needed(need)?;
+        Some(match kind {
             "measurement" | "rhythm" => {
                 let besides = vec![("meastypes", measure::types()), ("category", "1".to_owned())];
                 post("/measure", "getmeas", seconds(window), besides)
@@ -70,18 +78,15 @@ impl Api for Withings {
         let whole = pages.clone().position(|offset| offset.is_none());
         let Some(last) = whole else {
             let offset = pages.last()??;
-            let mut call = self.ask(need).filter(|_| answers.len() < PAGES_MAX)?;
+            let mut call = self.ask(need)?;
             call.form.as_mut()?.push(("offset", offset.to_string()));
             return Some(call);
         };
-        if need.record_type != "sleep" {
-            return None;
-        }
-        let window = Window::parse(need.record_id)?;
+        let ("sleep", window) = Window::needed(need)? else { return None };
         let nights: Vec<(Micros, Micros)> =
             answers.iter().take(last + 1).flat_map(|page| touched(page, window)).collect();
         let asked = answers.len().checked_sub(last + 1)?;
-        let (start, end) = *nights.get(asked).filter(|_| asked < NIGHTS_MAX)?;
+        let (start, end) = *nights.get(asked)?;
         let times = [("startdate", start), ("enddate", end)];
         let times = times.map(|(name, at_us)| (name, (at_us / 1_000_000).to_string())).to_vec();
         Some(post("/v2/sleep", "get", times, vec![("data_fields", night::samples())]))
@@ -101,6 +106,10 @@ impl Api for Withings {
     /// A window that was notified and has nothing yet is answered as an empty one is. Of a day's workouts and of a
     /// recording's rhythm nobody said that there are any.
     fn together(&self, need: &Need<'_>, answers: &[Bytes]) -> Answer {
+        // Of the past nobody said that there is something.
+        if history::of(need.record_type).is_some() {
+            return Answer::Document;
+        }
         let list = match need.record_type {
             "measurement" | "rhythm" => "measuregrps",
             "daily" => "activities",
@@ -135,6 +144,10 @@ impl Api for Withings {
 
     fn quotas(&self) -> &'static [Quota] {
         QUOTAS
+    }
+
+    fn history(&self) -> &'static [Collection] {
+        HISTORY
     }
 }
 
@@ -332,8 +345,16 @@ mod tests {
             let last = next.and_then(|call| call.form?.pop());
             assert_eq!(last, offset.map(|offset| ("offset", offset.to_owned())), "{more}");
         }
-        let endless = vec![page(r#""more":1,"offset":300"#); PAGES_MAX];
-        assert_eq!(VENDOR.then(&need, &endless), None);
+        let past =
+            Need { record_type: "window.measurement", record_id: "2026-03-01/2026-05-30", ..need };
+        let first = VENDOR.ask(&past).expect("a call");
+        assert!(
+            form(&first).contains("startdate=1772323200&enddate=1780099199&"),
+            "{}",
+            form(&first)
+        );
+        assert!(VENDOR.then(&past, &[page(r#""more":1,"offset":300"#)]).is_some());
+        assert_eq!(VENDOR.together(&past, &[page(r#""measuregrps":[]"#)]), Answer::Document);
     }
 
     /// The neighbours' samples are not asked for, those of the night itself by its own times.

@@ -29,8 +29,9 @@ use crate::error::{Kind, Path, Reject};
 use crate::model::connection::Change;
 use crate::model::contract::header;
 use crate::model::time::{Day, Micros};
-use crate::vendors::ask::Api;
+use crate::vendors::ask::{Api, Need};
 use crate::vendors::consent::Consent;
+use crate::vendors::history;
 use crate::vendors::wire::form::Form;
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, Verified, What};
 
@@ -115,7 +116,7 @@ impl Vendor for Withings {
     }
 
     fn document(&self, raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
-        let whats = match record_type {
+        let whats = match history::of(record_type).unwrap_or(record_type) {
             "measurement" | "rhythm" => measure::groups(raw)?,
             "sleep" => night::nights(raw)?,
             "daily" => day::days(raw)?,
@@ -181,6 +182,8 @@ enum Window {
     Span(i64, i64),
     /// A civil day.
     Day(Day),
+    /// Some days of the past; the second is the one after the last.
+    Days(history::Window),
 }
 
 impl Window {
@@ -203,6 +206,15 @@ impl Window {
         match self {
             Self::Span(from, to) => format!("{from}-{to}"),
             Self::Day(day) => day.to_string(),
+            Self::Days(days) => days.to_string(),
+        }
+    }
+
+    /// What is needed, by its type and window: of records that were notified, or of the past.
+    fn needed<'a>(need: &Need<'a>) -> Option<(&'a str, Self)> {
+        match history::of(need.record_type) {
+            Some(kind) => Some((kind, Self::Days(history::Window::parse(need.record_id)?))),
+            None => Some((need.record_type, Self::parse(need.record_id)?)),
         }
     }
 
@@ -225,6 +237,10 @@ impl Window {
                 let start = day.start_utc_us() / 1_000_000;
                 (start - EAST_S, start + DAY_S + WEST_S)
             }
+            Self::Days(days) => {
+                let second = |day: Day| day.start_utc_us() / 1_000_000;
+                (second(days.from), second(days.to) - 1)
+            }
         }
     }
 
@@ -232,6 +248,7 @@ impl Window {
     fn days(self) -> (Day, Day) {
         match self {
             Self::Day(day) => (day, day),
+            Self::Days(days) => (days.from, Day(days.to.0.saturating_sub(1))),
             Self::Span(from, to) => {
                 let day = |seconds: i64| Day::of_utc(seconds.saturating_mul(1_000_000));
                 (day(from.saturating_sub(WEST_S)), day(to.saturating_add(EAST_S)))

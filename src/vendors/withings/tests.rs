@@ -6,7 +6,7 @@ use super::*;
 use crate::model::event::flag;
 use crate::model::record::Headers;
 use crate::vendors::VendorRecord;
-use crate::vendors::ask::{Call, Need};
+use crate::vendors::ask::Call;
 
 macro_rules! fixture {
     ($name:literal) => {
