@@ -145,7 +145,7 @@ impl Sender {
     }
 
     /// Writes as Terra does: without a key and without headers.
-    async fn write(&self, value: String) -> bool {
+    async fn write(&mut self, value: String) -> bool {
         let Some(log) = &self.log else { return false };
         let headers = Headers::new();
         let value = Some(Bytes::from(value));
