@@ -25,6 +25,7 @@ use crate::model::time::Micros;
 
 pub mod ask;
 pub mod consent;
+pub mod history;
 pub mod wire;
 
 mod garmin;
