@@ -27,7 +27,6 @@ impl Played {
     pub(crate) fn new(label: &str) -> Self {
         let mut deployment = Deployment::new(label);
         let [door, admin, vendors] = [free_port(), free_port(), free_port()];
-        let played = format!("http://127.0.0.1:{vendors}");
         for (key, value) in [
             ("INGRESS__ADDRESS", format!("127.0.0.1:{door}")),
             ("ADMIN__ADDRESS", format!("127.0.0.1:{admin}")),

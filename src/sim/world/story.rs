@@ -445,10 +445,20 @@ mod tests {
     #[test]
     fn who_withdrew_consent_is_not_spoken_of() {
         let story = Story::new(plan(4, 20, "revoked=100"));
+        let mut ended = std::collections::HashSet::new();
         for notice in &story.notices {
-            let account = &story.accounts[notice.account];
-            assert!(notice.at < account.revoked_at.expect("revoked"));
+            for (place, order) in &notice.of {
+                let entry = &story.entries[*place];
+                let version = entry.versions.iter().find(|it| it.truth.order == *order);
+                let revoked = story.accounts[entry.account].revoked_at.expect("revoked");
+                assert!(version.expect("a version").truth.at < revoked);
+                assert!(!ended.contains(&entry.account), "the end is the last that is said");
+            }
+            let revoked = story.accounts[notice.account].revoked_at.expect("revoked");
+            if notice.of.is_empty() && notice.at >= revoked {
+                ended.insert(notice.account);
+            }
         }
-        assert!(!story.notices.is_empty());
+        assert!(ended.len() > 1 && story.notices.len() > ended.len());
     }
 }

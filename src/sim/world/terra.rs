@@ -236,28 +236,7 @@ fn slept(
     truth.nap = Some(sleep.nap);
     let sums = Sums::of(sleep);
     sums.tell(&mut truth, sleep);
-    let samples = |name: &str, values: &[Option<i32>]| -> Vec<Value> {
-        let shown = |(nth, value): (i64, &Option<i32>)| {
-            let at = sleep.start + nth * i64::from(PHASE_S) * SECOND;
-            Some(
-                json!({ "timestamp": local(at, sleep.start_offset_s), name: f64::from((*value)?) }),
-            )
-        };
-        (0..).zip(values).filter_map(shown).collect()
-    };
-    let levels: Vec<Value> = sleep
-        .stages()
-        .iter()
-        .map(|stage| {
-            let level = match stage.symbol.as_str() {
-                "light" => 4.0,
-                "deep" => 5.0,
-                "rem" => 6.0,
-                _ => 1.0,
-            };
-            json!({ "timestamp": local(stage.start, sleep.start_offset_s), "level": level })
-        })
-        .collect();
+    let samples = |name, values| samples(sleep, name, values);
     let item = json!({
         "metadata": {
             "summary_id": summary_id, "is_nap": sleep.nap, "timestamp_localization": 1,
@@ -285,7 +264,7 @@ fn slept(
             },
             "awake": { "duration_awake_state_seconds": sums.awake, "sleep_latency_seconds": 600 },
             "other": { "duration_in_bed_seconds": sleep.length_s() },
-            "hypnogram_samples": levels,
+            "hypnogram_samples": levels(sleep),
         },
         "respiration_data": {
             "breaths_data": { "avg_breaths_per_min": f64::from(sleep.breaths) / 100.0 },
@@ -295,6 +274,32 @@ fn slept(
         "data_enrichment": { "sleep_score": score },
     });
     version(telling, "sleep", truth, &item)
+}
+
+/// One value every five minutes, where there is one.
+fn samples(sleep: &Sleep, name: &str, values: &[Option<i32>]) -> Vec<Value> {
+    let shown = |(nth, value): (i64, &Option<i32>)| {
+        let at = sleep.start + nth * i64::from(PHASE_S) * SECOND;
+        let value = f64::from((*value)?);
+        Some(json!({ "timestamp": local(at, sleep.start_offset_s), name: value }))
+    };
+    (0..).zip(values).filter_map(shown).collect()
+}
+
+/// The stages by Terra's numbers.
+fn levels(sleep: &Sleep) -> Vec<Value> {
+    let level = |symbol: &str| match symbol {
+        "light" => 4.0,
+        "deep" => 5.0,
+        "rem" => 6.0,
+        _ => 1.0,
+    };
+    let shown = |start, symbol: &str| {
+        json!({
+            "timestamp": local(start, sleep.start_offset_s), "level": level(symbol),
+        })
+    };
+    sleep.stages().iter().map(|stage| shown(stage.start, &stage.symbol)).collect()
 }
 
 /// What a sleep comes to.
