@@ -67,12 +67,15 @@ impl Vendor for Polar {
         Ok(Verified { scheme: "polar-hmac-sha256", vendor_user: None })
     }
 
-    fn greets(&self, request: &Request<'_>) -> bool {
+    /// Whoever sent it: it does nothing.
+    fn greets(&self, request: &Request<'_>, _secrets: &Secrets<'_>) -> Option<u16> {
         let parsed = (request.body.len() <= PING_BYTES_MAX).then(|| json::parse(request.body));
-        let Some(Ok(json)) = parsed else { return false };
+        let Some(Ok(json)) = parsed else { return None };
         let root = json.root();
         let event = root.get("event");
-        event.is_some_and(|event| event.text() == Ok("PING")) && root.member("user_id").is_none()
+        let greets =
+            event.is_some_and(|it| it.text() == Ok("PING")) && root.member("user_id").is_none();
+        greets.then_some(200)
     }
 
     fn key_user(&self, _verified: &Verified, body: &[u8]) -> KeyUser {
@@ -602,7 +605,7 @@ mod tests {
             .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
             .collect();
         let keys = [b"the-next", KEY].map(Key::new);
-        let secrets = Secrets { signing: &keys, handshake: None };
+        let secrets = Secrets { signing: &keys, ..Secrets::default() };
         let request = Request { headers: &headers, body: body.as_bytes() };
         VENDOR.verify(&request, &secrets, 0).map(|_| ())
     }
@@ -651,8 +654,10 @@ mod tests {
     #[test]
     fn only_a_ping_is_a_greeting() {
         let headers: Vec<(String, Vec<u8>)> = Vec::new();
-        let greets =
-            |body: &str| VENDOR.greets(&Request { headers: &headers, body: body.as_bytes() });
+        let greets = |body: &str| {
+            let request = Request { headers: &headers, body: body.as_bytes() };
+            VENDOR.greets(&request, &Secrets::default()).is_some()
+        };
         assert!(greets(fixture!("ping")));
         let with_more = r#"{"event":"PING","user_id":7}"#;
         let long = format!(r#"{{"event":"PING","x":"{}"}}"#, "x".repeat(PING_BYTES_MAX));
