@@ -284,14 +284,10 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         let fresh = Duration::from_micros(slot.unsigned_abs() / 2).max(FRESH_MIN);
         let mut patience = if begun { PATIENCE } else { BRIEFLY };
         loop {
-            let asked = Stopwatch::start();
-            let Taken::Wait { app, user } =
-                self.queue.take(desk.name, connection, &buckets).await?
-            else {
-                if asked.elapsed() <= fresh {
-                    return Ok(None);
-                }
-                continue;
+            let (app, user) = match self.queue.take(desk.name, connection, &buckets).await? {
+                Taken::Granted { ago } if ago <= fresh => return Ok(None),
+                Taken::Granted { .. } => continue,
+                Taken::Wait { app, user } => (app, user),
             };
             let wait = app.max(user).max(Duration::from_millis(1));
             if wait <= patience {

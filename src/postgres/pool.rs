@@ -233,11 +233,26 @@ pub(super) async fn ask(
     sql: &str,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>> {
-    let client = pool.get().await.map_err(|error| match error {
+    on(client(pool, doing).await?, limit, doing, sql, parameters).await
+}
+
+/// A connection of the pool, once one is free.
+pub(super) async fn client(pool: &Pool, doing: &'static str) -> Result<Object> {
+    pool.get().await.map_err(|error| match error {
         PoolError::Backend(error) => failed(doing, &error),
         PoolError::Timeout(_) => Error::new(Kind::DatabaseError, doing, "timeout"),
         _ => Error::new(Kind::DatabaseError, doing, "pool"),
-    })?;
+    })
+}
+
+/// One statement on this connection, which is dropped where no answer comes in time.
+pub(super) async fn on(
+    client: Object,
+    limit: Duration,
+    doing: &'static str,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>> {
     let asked = async {
         let statement = client.prepare_cached(sql).await?;
         client.query(&statement, parameters).await

@@ -19,12 +19,13 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::pool::{Settings, ask, pool};
+use super::pool::{Settings, ask, client, on, pool};
 use super::rows::{get, source_at, topic_code, unreadable};
 use crate::error::Result;
 use crate::model::event::Origin;
 use crate::model::id::ConnectionId;
 use crate::model::state::HydrationKey;
+use crate::stream::clock::Stopwatch;
 use crate::stream::hydration::{Bucket, Claimed, Depth, Fate, Queue, Taken};
 
 /// The queue, over a pool of its own.
@@ -204,7 +205,10 @@ const TAKE: &str = "
         WHERE q.vendor = $1 AND (q.subject, q.window_s) = (j.subject, j.window_s)
           AND v.found = $8 AND v.app = 0 AND v.user_ = 0
     )
-    SELECT found, app, user_ FROM verdict";
+    SELECT found, app, user_,
+           coalesce((SELECT min(us) FROM seen)
+                    - (extract(epoch FROM statement_timestamp()) * 1000000)::int8, 0)
+    FROM verdict";
 
 // Window 0 has no calls: it keeps the vendor's own word.
 const HOLD: &str = "
@@ -304,12 +308,20 @@ impl Queue for PostgresQueue {
         ];
         // The second time the rows are there.
         for _ in 0..2 {
-            let rows = self.ask("take from a quota", TAKE, &parameters).await?;
+            let doing = "take from a quota";
+            let client = client(&self.pool, doing).await?;
+            let sent = Stopwatch::start();
+            let rows = on(client, self.limit, doing, TAKE, &parameters).await?;
             let row = rows.first().ok_or_else(|| unreadable("quotas"))?;
             if get::<i64>(row, 0)? == wanted {
                 let (app, user) = (span(get(row, 1)?), span(get(row, 2)?));
                 let free = app.is_zero() && user.is_zero();
-                return Ok(if free { Taken::Granted } else { Taken::Wait { app, user } });
+                if !free {
+                    return Ok(Taken::Wait { app, user });
+                }
+                // What the statement waited for others' locks was before it counted.
+                let ago = sent.elapsed().saturating_sub(span(get(row, 3)?));
+                return Ok(Taken::Granted { ago });
             }
             let parameters: [&(dyn ToSql + Sync); 3] =
                 [&vendor, &columns.subjects, &columns.windows];

@@ -78,7 +78,10 @@ pub struct Bucket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// It may, and it is counted, in all buckets.
-    Granted,
+    Granted {
+        /// How long ago it was counted, at most.
+        ago: Duration,
+    },
     /// Not before so long, in the app's buckets and in the connection's; nothing is counted.
     Wait {
         /// The app's.

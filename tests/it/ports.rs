@@ -179,9 +179,9 @@ impl Queue for Rows {
             }
             Some(left) => {
                 *left -= 1;
-                Ok(Taken::Granted)
+                Ok(Taken::Granted { ago: Duration::ZERO })
             }
-            None => Ok(Taken::Granted),
+            None => Ok(Taken::Granted { ago: Duration::ZERO }),
         }
     }
 

@@ -135,7 +135,7 @@ const SLEEP_ID: &str = "0c7a4f62-9b8e-4f0d-8a5f-6f3f1a0e2b77";
 const WHOSE: &str = "481516";
 
 /// A deployment whose WHOOP is played, with a connection that has tokens.
-fn deployment(label: &str, server: &Server) -> Pair {
+pub(crate) fn deployment(label: &str, server: &Server) -> Pair {
     let mut pair = Pair::new(label, "classic");
     let deployment = &mut pair.deployment;
     for (key, value) in [
@@ -160,8 +160,13 @@ fn deployment(label: &str, server: &Server) -> Pair {
 }
 
 /// Stores tokens as an operator does.
-fn store(deployment: &Deployment, answer: &str) -> String {
-    let arguments = ["connections", "token", "--vendor", "whoop", "--vendor-user", WHOSE, "-"];
+pub(crate) fn store(deployment: &Deployment, answer: &str) -> String {
+    store_for(deployment, "whoop", WHOSE, answer)
+}
+
+/// The same of another vendor's user.
+pub(crate) fn store_for(deployment: &Deployment, vendor: &str, user: &str, answer: &str) -> String {
+    let arguments = ["connections", "token", "--vendor", vendor, "--vendor-user", user, "-"];
     let mut child = deployment
         .command(&arguments)
         .stdin(Stdio::piped())
@@ -178,7 +183,7 @@ fn store(deployment: &Deployment, answer: &str) -> String {
 }
 
 /// Runs a statement in the deployment's database; its rows, a line each.
-fn sql(deployment: &Deployment, statement: &str) -> String {
+pub(crate) fn sql(deployment: &Deployment, statement: &str) -> String {
     let host = set_or("BRIDGE_POSTGRES", "127.0.0.1:5432");
     let (host, port) = host.split_once(':').expect("host:port");
     let done = Command::new("psql")
@@ -190,7 +195,7 @@ fn sql(deployment: &Deployment, statement: &str) -> String {
 }
 
 /// Asks for a record, as normalise does.
-fn ask(deployment: &Deployment, offset: usize, record: &str) {
+pub(crate) fn ask(deployment: &Deployment, offset: usize, record: &str) {
     let statement = format!(
         "INSERT INTO hydrations (vendor, connection, record_type, record_id, source_topic, source_partition,
                                  source_offset, source_index, asked_at, state)
@@ -201,7 +206,7 @@ fn ask(deployment: &Deployment, offset: usize, record: &str) {
 }
 
 /// Makes so many nights at the vendor; their ids.
-fn nights(server: &Server, count: usize) -> Vec<String> {
+pub(crate) fn nights(server: &Server, count: usize) -> Vec<String> {
     let ids: Vec<String> =
         (0..count).map(|night| format!("0c7a4f62-9b8e-4f0d-8a5f-{night:012x}")).collect();
     let mut documents = server.documents.lock().expect("not poisoned");
@@ -213,12 +218,12 @@ fn nights(server: &Server, count: usize) -> Vec<String> {
     ids
 }
 
-fn hydrator(pair: &Pair, label: &str, admin: u16) -> Process {
+pub(crate) fn hydrator(pair: &Pair, label: &str, admin: u16) -> Process {
     let more = [("ADMIN__ADDRESS", format!("127.0.0.1:{admin}"))];
     pair.deployment.spawn("hydrator", label, &more)
 }
 
-fn states(deployment: &Deployment) -> String {
+pub(crate) fn states(deployment: &Deployment) -> String {
     sql(
         deployment,
         "SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM
@@ -227,7 +232,7 @@ fn states(deployment: &Deployment) -> String {
 }
 
 /// Everything in a topic: headers and values as text, one record a line.
-fn topic(deployment: &Deployment, name: &str) -> Vec<String> {
+pub(crate) fn topic(deployment: &Deployment, name: &str) -> Vec<String> {
     let consumer: BaseConsumer = rdkafka::ClientConfig::new()
         .set("bootstrap.servers", set_or("BRIDGE_KAFKA", "127.0.0.1:9092"))
         .set("group.id", format!("{}.look", deployment.name))
@@ -265,7 +270,7 @@ fn topic(deployment: &Deployment, name: &str) -> Vec<String> {
 }
 
 /// The ids of what was published, as the reader sees them.
-fn published(deployment: &Deployment) -> Vec<String> {
+pub(crate) fn published(deployment: &Deployment) -> Vec<String> {
     let events = deployment.neuros();
     let id = |line: &str| {
         let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
@@ -318,11 +323,11 @@ async fn killed_between_the_log_and_the_row_it_fetches_again_and_nothing_is_doub
     .expect("no panic");
 }
 
-/// WHOOP's hundred a minute, three hydrators, a world three times as fast (`QUOTA_SPEED=1`: as it is): never more, and
-/// nearly all of it.
+/// WHOOP's hundred a minute, three hydrators, a world three times as fast (`QUOTA_SPEED=1 QUOTA_CALLS=400`: as it is, for
+/// three minutes): never more, and nearly all of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hydrators_use_a_quota_and_never_more() {
-    const CALLS: usize = 300;
+    let calls: usize = set_or("QUOTA_CALLS", "300").parse().expect("a number");
     let speed: u32 = set_or("QUOTA_SPEED", "3").parse().expect("a number");
     let server = Server::start().await;
     let mut pair = deployment("quota", &server);
@@ -331,15 +336,15 @@ async fn three_hydrators_use_a_quota_and_never_more() {
     tokio::task::spawn_blocking(move || {
         let world = &pair.deployment;
         store(world, r#"{"access_token":"canary-access-1"}"#);
-        for (offset, id) in nights(&server, CALLS).iter().enumerate() {
+        for (offset, id) in nights(&server, calls).iter().enumerate() {
             ask(world, offset, id);
         }
         let _running = ["h1", "h2", "h3"].map(|label| hydrator(&pair, label, free_port()));
-        let all = format!("done {CALLS}");
+        let all = format!("done {calls}");
         until("all are fetched", Duration::from_secs(240), || states(world) == all);
         let mut times = server.times.lock().expect("not poisoned").clone();
         times.sort_unstable();
-        assert_eq!(times.len(), CALLS, "each is fetched once");
+        assert_eq!(times.len(), calls, "each is fetched once");
         let window = Duration::from_secs(60) / speed;
         let within = |first: &Duration| {
             times.iter().filter(|at| *at >= first && **at - *first <= window).count()
@@ -347,8 +352,8 @@ async fn three_hydrators_use_a_quota_and_never_more() {
         let densest = times.iter().map(within).max().expect("calls");
         assert!(densest <= 100, "{densest} calls in a window of 100");
         // The first hundred may go at once; each further hundred has a window of its own.
-        let least = window.as_secs_f64() * f64::from(u32::try_from(CALLS / 100 - 1).expect("few"));
-        let took = (times[CALLS - 1] - times[0]).as_secs_f64();
+        let least = window.as_secs_f64() * f64::from(u32::try_from(calls / 100 - 1).expect("few"));
+        let took = (times[calls - 1] - times[0]).as_secs_f64();
         println!("{:.1} % of the quota", 100.0 * least / took);
         assert!(least / took >= 0.95, "{took} s for what {least} s allow");
     })

@@ -11,10 +11,10 @@ use crate::pair::Pair;
 use crate::process::{free_port, metric, page, set_or, stack, text, until};
 
 /// A seeded sequence of pauses: random enough to hit every seam, the same when it is run again.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
@@ -25,7 +25,8 @@ fn published(admin: u16) -> f64 {
     page(admin, "/metrics").map_or(0.0, |page| metric(&page, "kafka_events_sent"))
 }
 
-fn kills() -> u64 {
+/// How often something is killed.
+pub(crate) fn kills() -> u64 {
     set_or("KILLS", "20").parse().expect("KILLS is a number")
 }
 

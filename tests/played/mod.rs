@@ -32,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) documents: Arc<Mutex<BTreeMap<String, String>>>,
     /// Whether every call but an exchange is answered by 401.
     pub(crate) refuses: Arc<AtomicBool>,
+    /// Whether every call is answered by 503.
+    pub(crate) down: Arc<AtomicBool>,
     /// The refresh token that is good now, and how many were exchanged.
     pub(crate) refresh: Arc<(Mutex<String>, AtomicUsize)>,
 }
@@ -43,8 +45,8 @@ impl Server {
         let refresh = Arc::new((Mutex::new("canary-refresh-0".to_owned()), AtomicUsize::new(0)));
         let (asked, times, documents) = (Arc::default(), Arc::default(), Arc::default());
         let clock = Stopwatch::start();
-        let refuses = Arc::default();
-        let server = Self { address, asked, times, clock, documents, refuses, refresh };
+        let (refuses, down) = (Arc::default(), Arc::default());
+        let server = Self { address, asked, times, clock, documents, refuses, down, refresh };
         let played = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -85,6 +87,9 @@ impl Server {
         };
         let chunked = format!("HTTP/1.1 200 OK\r\n{json}transfer-encoding: chunked\r\n\r\n");
         let small = plain("200 OK", json, "{\"a\":1}");
+        if self.down.load(Ordering::SeqCst) {
+            return stream.write_all(plain("503 No", "", "").as_bytes()).await.ok();
+        }
         if self.refuses.load(Ordering::SeqCst) && path != "token" {
             return stream.write_all(plain("401 No", "", "").as_bytes()).await.ok();
         }
