@@ -40,7 +40,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// Where the client for vendors' addresses cannot be made.
-pub async fn keep(
+pub(super) async fn keep(
     config: &Config,
     keys: &Keys,
     metrics: &Metrics,

@@ -14,8 +14,16 @@ pub(super) fn head(received_at: Micros, version: Option<Micros>) -> Head {
     Head { device_type: "google".to_owned(), via: "direct", version, received_at }
 }
 
+/// Beyond this nothing is measured: a year is 3.2e10 ms, and what is computed of it still has its decimals.
+const AMOUNT_MAX: f64 = 1e12;
+
 /// A number: JSON's, or an integer of 64 bits, which Google writes as a text.
 pub(super) fn amount(at: &At<'_>) -> Result<f64, Reject> {
+    let found = number(at)?;
+    if found.abs() <= AMOUNT_MAX { Ok(found) } else { Err(at.invalid("beyond any measurement")) }
+}
+
+fn number(at: &At<'_>) -> Result<f64, Reject> {
     let Json::Text(text) = at.json() else { return at.number() };
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = (1..=19).contains(&digits.len()) && digits.bytes().all(|it| it.is_ascii_digit());
@@ -204,9 +212,18 @@ mod tests {
         {
             assert_eq!(read(text, amount), Some(value), "{text}");
         }
-        for text in
-            [r#""""#, r#""8.5""#, r#""0x1""#, r#""+1""#, r#"" 1""#, r#""NaN""#, "true", "[]"]
-        {
+        for text in [
+            r#""""#,
+            r#""8.5""#,
+            r#""0x1""#,
+            r#""+1""#,
+            r#"" 1""#,
+            r#""NaN""#,
+            "true",
+            "[]",
+            "1e300",
+            r#""9999999999999""#,
+        ] {
             assert_eq!(read(text, amount), None, "{text}");
         }
     }

@@ -109,7 +109,9 @@ fn fetches(items: &[Item]) -> Vec<(i32, &str, &str)> {
         .iter()
         .filter(|item| fetch(item))
         .map(|item| match &item.what {
-            What::Fetch { record_type, record_id } => (item.index, *record_type, record_id.as_str()),
+            What::Fetch { record_type, record_id } => {
+                (item.index, *record_type, record_id.as_str())
+            }
             other => panic!("{other:?}"),
         })
         .collect()
@@ -163,7 +165,8 @@ fn without_a_keyset_nothing_is_accepted_and_nothing_is_refused() {
     let (door, body) = (Door::new(), fixture!("sleep"));
     let signature = door.sign(body);
     let keyless = Secrets { keyset: None, ..door.secrets() };
-    let verify = |headers: &[(&str, &str)]| VENDOR.verify(&request(body, &of(headers)), &keyless, 0);
+    let verify =
+        |headers: &[(&str, &str)]| VENDOR.verify(&request(body, &of(headers)), &keyless, 0);
     let both = [("authorization", SECRET), (SIGNATURES[0], &*signature)];
     assert_eq!(verify(&both), Err(Kind::WearableApiError), "Google is to send it again");
     // Who does not know the secret does not learn how we are.
@@ -385,7 +388,11 @@ fn a_day_that_may_still_change_is_tentative() {
         records(&items).iter().map(|it| it.content.state.clone()).collect()
     };
     assert_eq!(states("2026-03-29T07:00:00Z"), ["tentative", "final"]);
-    assert_eq!(states("2026-03-30T11:59:59Z"), ["tentative", "final"], "it is the 29th in the west");
+    assert_eq!(
+        states("2026-03-30T11:59:59Z"),
+        ["tentative", "final"],
+        "it is the 29th in the west"
+    );
     assert_eq!(states("2026-03-30T12:00:00Z"), ["final", "final"]);
 }
 

@@ -89,13 +89,6 @@ fn public(at: &At<'_>) -> Option<Public> {
 /// encoding 3; here SHA-256 is 3, P-256 is 2 and DER is 2.
 fn point(message: &[u8]) -> Option<Vec<u8>> {
     let fields = fields(message)?;
-    let of = |fields: &[Member<'_>], number| {
-        fields
-            .iter()
-            .rev()
-            .find(|(known, ..)| *known == number)
-            .map(|(_, value, bytes)| (*value, *bytes))
-    };
     if of(&fields, 1).is_some_and(|(version, _)| version != 0) {
         return None;
     }
@@ -123,6 +116,12 @@ fn coordinate(bytes: &[u8]) -> Option<[u8; COORDINATE_BYTES]> {
 
 /// A member of a message: its number, its value where that is a number, its bytes where it has such.
 type Member<'a> = (u64, u64, &'a [u8]);
+
+/// The value and the bytes of the last member of this number, which is the one that counts.
+fn of<'a>(fields: &[Member<'a>], number: u64) -> Option<(u64, &'a [u8])> {
+    let mut found = fields.iter().rev().filter(|(known, ..)| *known == number);
+    found.next().map(|(_, value, bytes)| (*value, *bytes))
+}
 
 /// The members of a message that has numbers and bytes alone.
 fn fields(mut rest: &[u8]) -> Option<Vec<Member<'_>>> {
