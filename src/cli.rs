@@ -149,6 +149,33 @@ pub enum Connections {
         #[command(flatten)]
         output: Output,
     },
+    /// Print connections that hold, each with how far every collection of its history has come.
+    Show {
+        /// The vendor; all of them where absent.
+        #[arg(long)]
+        vendor: Option<String>,
+        /// The vendor's id of its user.
+        #[arg(long, value_name = "ID")]
+        vendor_user: Option<String>,
+        /// Our user.
+        #[arg(long)]
+        user: Option<String>,
+        /// How it prints.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Ask for a connection's history, as its consent did: after an outage that was longer than the vendor repeats.
+    History {
+        /// The vendor.
+        #[arg(long)]
+        vendor: String,
+        /// The vendor's id of its user.
+        #[arg(long, value_name = "ID")]
+        vendor_user: String,
+        /// From this day on; from hydrator.history_days ago where absent, and never from before that.
+        #[arg(long, value_name = "DAY")]
+        since: Option<String>,
+    },
     /// Store a connection's tokens, sealed; the hydrator fetches with them and renews them.
     Token {
         /// The vendor.
@@ -164,6 +191,9 @@ pub enum Connections {
     Import {
         /// JSON objects: vendor, vendor_user, user, and the tokens as the vendor answered; or `-` for standard input.
         file: PathBuf,
+        /// Ask for the history of each, as its consent would.
+        #[arg(long)]
+        history: bool,
     },
     /// Fetch again what was given up.
     Retry {

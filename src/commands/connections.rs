@@ -181,7 +181,7 @@ pub fn read_lines(file: &Path) -> Result<Vec<ImportLine>> {
 }
 
 /// Makes these connections from this moment on, and stores their tokens in place of what is there. What their vendors
-/// say of the tokens' lives passes `speed` times as fast. Doing it twice is doing it once.
+/// say of the tokens' lives passes `speed` times as fast. Doing it twice is doing it once. Gives each with its vendor.
 ///
 /// # Errors
 /// As [`token`].
@@ -190,7 +190,7 @@ pub async fn import(
     vault: &impl Vault,
     lines: &[ImportLine],
     (at_us, speed): (Micros, u32),
-) -> Result<()> {
+) -> Result<Vec<(String, ConnectionId)>> {
     for some in lines.chunks(IMPORTED_AT_ONCE) {
         let key = |line: &ImportLine| (line.vendor.clone(), line.vendor_user.clone());
         let keys: Vec<(String, String)> = some.iter().map(key).collect();
@@ -201,14 +201,17 @@ pub async fn import(
         }
         write(register, &known).await?;
     }
+    let mut stored = Vec::new();
     for line in lines {
         let lives = line.tokens.expires_in.map(|lives| lives / u64::from(speed.max(1)));
         let access_token = line.tokens.access_token.clone();
         let refresh_token = line.tokens.refresh_token.clone();
         let tokens = TokenAnswer { access_token, refresh_token, expires_in: lives };
-        token(register, vault, (&line.vendor, &line.vendor_user), &tokens, at_us).await?;
+        let whose = (line.vendor.as_str(), line.vendor_user.as_str());
+        let connection = token(register, vault, whose, &tokens, at_us).await?;
+        stored.push((line.vendor.clone(), connection));
     }
-    Ok(())
+    Ok(stored)
 }
 
 /// How many connections are written in one statement.

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod connections;
 pub mod consent;
 pub mod describe;
+pub mod history;
 pub mod http;
 pub mod import;
 pub mod metrics;
@@ -22,6 +23,7 @@ pub mod watch;
 
 use std::future::Future;
 use std::io::Write;
+use std::path::Path;
 
 use connections::{Named, New};
 use secrecy::ExposeSecret as _;
@@ -177,12 +179,20 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
             let again = queue.retry(vendor, Some(connection), &tokens::MENDED).await?;
             say(out, &format!("the tokens are stored; {again} records are fetched again\n"))
         }
-        cli::Connections::Import { file } => {
-            let vault = PostgresVault::new(&config.postgres, roles::hydrator::keys(config)?)?;
-            let lines = connections::read_lines(file)?;
-            let speed = config.hydrator.speed;
-            connections::import(register, &vault, &lines, (now_us(), speed)).await?;
-            say(out, &format!("{} connections and their tokens are stored\n", lines.len()))
+        cli::Connections::Show { vendor, vendor_user, user, output } => {
+            let (vendor, vendor_user) = (vendor.as_deref(), vendor_user.as_deref());
+            let only = history::Only { vendor, vendor_user, user: user.as_deref() };
+            let queue = PostgresQueue::new(&config.postgres)?;
+            history::show(register, &queue, only, output.json, out).await
+        }
+        cli::Connections::History { vendor, vendor_user, since } => {
+            let connection = connections::now(register, vendor, vendor_user, now_us()).await?;
+            let since = since.as_deref().map(history::day).transpose()?;
+            let queue = PostgresQueue::new(&config.postgres)?;
+            say(out, history::ask(&queue, vendor, connection, since).await?)
+        }
+        cli::Connections::Import { file, history } => {
+            import_connections(config, register, file, *history, out).await
         }
         cli::Connections::Retry { vendor, vendor_user } => {
             let name = vendor_user.as_deref();
@@ -203,6 +213,27 @@ async fn connections(what: &cli::Connections, config: &Config, out: &mut impl Wr
             consent::remove(config, register, whose, *here_only, output.json, out).await
         }
     }
+}
+
+/// Makes the connections of a file and stores their tokens; where it is wanted, has their history asked for.
+async fn import_connections(
+    config: &Config,
+    register: &mut PostgresRegister,
+    file: &Path,
+    with_history: bool,
+    out: &mut impl Write,
+) -> Result<()> {
+    let vault = PostgresVault::new(&config.postgres, roles::hydrator::keys(config)?)?;
+    let lines = connections::read_lines(file)?;
+    let speed = config.hydrator.speed;
+    let stored = connections::import(register, &vault, &lines, (now_us(), speed)).await?;
+    if with_history {
+        let queue = PostgresQueue::new(&config.postgres)?;
+        for (vendor, connection) in stored {
+            queue.note_gap(&vendor, connection, None).await?;
+        }
+    }
+    say(out, &format!("{} connections and their tokens are stored\n", lines.len()))
 }
 
 /// Adds a connection; of HealthKit with its token.

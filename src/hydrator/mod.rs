@@ -21,11 +21,15 @@
 //!
 //! A vendor has a loop and a bound of its own, so one that hangs slows no other.
 //!
+//! What nobody notifies, history among it, is written into the queue by `keeper.rs`, and is then fetched like the rest; but
+//! behind it, within a share of the quota, and only while there is room between us and decide.
+//!
 //! Terra's pointers are no rows: their links die within minutes, and `pointer.rs` follows them as they come.
 
 pub mod breaker;
 pub mod connect;
 pub mod fetch;
+pub mod keeper;
 pub mod plan;
 pub mod pointer;
 pub mod quota;
@@ -56,6 +60,10 @@ pub struct Settings {
     pub look_ms: u64,
     /// How long a stop waits for what is under way, ms.
     pub drain_ms_max: u64,
+    /// How many days of history are asked for when a person connects; 0 for none.
+    pub history_days: i32,
+    /// How often what no vendor announces is asked for, s; 0 for never.
+    pub poll_s: u64,
     /// How many times faster than the clock the vendors' world runs: 1, but for vendors that are played.
     pub speed: u32,
 }
@@ -64,6 +72,8 @@ pub struct Settings {
 const BODY_BYTES_MAX: usize = 15 * 1024 * 1024;
 /// What a renewal of a token may add to a fetch, s (`tokens.rs`), the sending of the body included.
 const BESIDES_S: u64 = 30;
+/// Ten years; what a vendor has is less.
+const HISTORY_DAYS_MAX: i32 = 3_650;
 /// Faster than this no window has a microsecond for each of its slots.
 const SPEED_MAX: u32 = 10_000;
 
@@ -96,6 +106,8 @@ impl Settings {
             ),
             ("look_ms", (10..=60_000).contains(&self.look_ms), "10 to 60000"),
             ("drain_ms_max", self.drain_ms_max > 0, "above 0"),
+            ("history_days", (0..=HISTORY_DAYS_MAX).contains(&self.history_days), "0 to 3650"),
+            ("poll_s", self.poll_s == 0 || self.poll_s >= 60, "0, or 60 and more"),
             ("speed", (1..=SPEED_MAX).contains(&self.speed), "1 to 10000"),
             ("speed", !production || self.speed == 1, "1 with profile = production"),
         ];
@@ -106,6 +118,13 @@ impl Settings {
     #[must_use]
     pub fn paced(&self, span: Duration) -> Duration {
         span / self.speed.max(1)
+    }
+
+    /// How far back is asked for, and how often what is not announced.
+    #[must_use]
+    pub fn reach(&self) -> keeper::Reach {
+        let poll = Some(self.poll_s).filter(|seconds| *seconds > 0).map(Duration::from_secs);
+        keeper::Reach { history_days: self.history_days, poll }
     }
 
     /// What a call may take.

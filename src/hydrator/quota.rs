@@ -11,8 +11,9 @@
 //! The counting itself is one statement over rows that all replicas share (`postgres/queue.rs`); the tests below hold
 //! its arithmetic to the promise.
 
+use crate::model::event::Origin;
 use crate::model::id::ConnectionId;
-use crate::stream::hydration::Bucket;
+use crate::stream::hydration::{Bucket, HISTORY};
 use crate::vendors::ask::{Per, Quota};
 
 /// Slots of a window.
@@ -20,19 +21,30 @@ const SLOTS: i64 = 60;
 /// Slots that count: those that a window can touch, and one for the way to the vendor.
 const COUNTED: i64 = SLOTS + 2;
 
-/// The buckets of one call for this connection: those of the app first. Windows are `speed` times as short as they are
+/// The buckets of one call for this connection: those of the app first; those of history's share only where it is one of
+/// history's calls. Windows are `speed` times as short as they are
 /// documented, for a vendor that is played so fast; else it is 1.
 #[must_use]
-pub fn buckets(quotas: &[Quota], connection: ConnectionId, speed: u32) -> Vec<Bucket> {
+pub fn buckets(
+    quotas: &[Quota],
+    connection: ConnectionId,
+    origin: Origin,
+    speed: u32,
+) -> Vec<Bucket> {
     let bucket = |quota: &Quota| Bucket {
-        subject: (quota.per == Per::User).then_some(connection),
+        subject: match quota.per {
+            Per::App => None,
+            Per::User => Some(connection),
+            Per::History => Some(HISTORY),
+        },
         window_s: i32::try_from(quota.window_s).unwrap_or(i32::MAX).max(1),
         calls: i32::try_from(quota.calls).unwrap_or(i32::MAX).max(1),
         slot_us: i64::from(quota.window_s.max(1)) * 1_000_000 / (SLOTS * i64::from(speed.max(1)))
             + 1,
         slots: COUNTED,
     };
-    let mut buckets: Vec<Bucket> = quotas.iter().map(bucket).collect();
+    let counts = |quota: &&Quota| quota.per != Per::History || origin == Origin::Backfill;
+    let mut buckets: Vec<Bucket> = quotas.iter().filter(counts).map(bucket).collect();
     buckets.sort_by_key(|bucket| (bucket.subject, bucket.window_s));
     buckets
 }
@@ -104,7 +116,7 @@ mod tests {
             late in prop::collection::vec(0_i64..1_000_000, 50),
         ) {
             let quotas = [quota(Per::App, 60, minute), quota(Per::App, 600, minute * 2 * more)];
-            let buckets = buckets(&quotas, CONNECTION, 1);
+            let buckets = buckets(&quotas, CONNECTION, Origin::Live, 1);
             let (mut rows, mut now, mut arrived) = (Rows::default(), 1_790_000_000_000_000, Vec::new());
             for (calls, pause) in pauses {
                 for call in 0..calls {
@@ -124,7 +136,7 @@ mod tests {
         /// Who always asks at the moment that he is told, gets at least 95 % of what the vendor allows.
         #[test]
         fn nearly_all_of_it_is_used(calls in 1_u32..300, window_s in 1_u32..4_000) {
-            let buckets = buckets(&[quota(Per::App, window_s, calls)], CONNECTION, 1);
+            let buckets = buckets(&[quota(Per::App, window_s, calls)], CONNECTION, Origin::Live, 1);
             let (mut rows, mut now, mut made) = (Rows::default(), 1_790_000_000_000_000, 0_i64);
             let end = now + i64::from(window_s) * 1_000_000 * 100;
             while now < end {
@@ -140,7 +152,7 @@ mod tests {
     #[test]
     fn a_day_s_limit_does_not_slow_a_minute_s() {
         let whoop = [quota(Per::App, 60, 100), quota(Per::App, 86_400, 10_000)];
-        let buckets = buckets(&whoop, CONNECTION, 1);
+        let buckets = buckets(&whoop, CONNECTION, Origin::Live, 1);
         let (mut rows, mut now, mut made) = (Rows::default(), 1_790_000_000_000_000, 0);
         let end = now + 180_000_000;
         while now < end {
@@ -155,8 +167,14 @@ mod tests {
     #[test]
     fn whose_limit_it_is() {
         let quotas = [quota(Per::User, 60, 5), quota(Per::App, 60, 100)];
-        let [app, user] = buckets(&quotas, CONNECTION, 1)[..] else { panic!("two") };
+        let [app, user] = buckets(&quotas, CONNECTION, Origin::Live, 1)[..] else { panic!("two") };
         assert_eq!((app.subject, app.calls), (None, 100));
         assert_eq!((user.subject, user.calls), (Some(CONNECTION), 5));
+        let share = [quota(Per::History, 60, 20), quota(Per::App, 60, 100)];
+        let of = |origin| buckets(&share, CONNECTION, origin, 1);
+        let [app] = of(Origin::Live)[..] else { panic!("one") };
+        let [all, history] = of(Origin::Backfill)[..] else { panic!("two") };
+        assert_eq!((app.subject, all.subject), (None, None), "what is new is not held by a share");
+        assert_eq!((history.subject, history.calls), (Some(HISTORY), 20));
     }
 }

@@ -1,6 +1,7 @@
 //! The loop of one vendor: claim, fetch, send, end; bounded, and the vendor's own.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,21 +10,23 @@ use futures_util::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
-use super::breaker::{Breaker, OPEN_FOR, Pass, Room, Said};
+use super::breaker::{self, Breaker, OPEN_FOR, Pass, Said};
 use super::fetch::{Base, Fetched, Fetcher};
 use super::plan::{self, Next, Outcome, Tried};
 use super::quota;
 use super::tokens::{Grant, Token, Tokens};
 use crate::error::{Error, Kind, Result};
 use crate::model::contract::{Topic, header};
+use crate::model::event::Origin;
 use crate::model::id::{ConnectionId, PseudonymKey, sha256_hex};
 use crate::model::record::{Headers, OutRecord};
 use crate::model::time::Micros;
 use crate::stream::clock::{Stopwatch, now_us};
-use crate::stream::hydration::{Claimed, Fate, Queue, Taken};
+use crate::stream::hydration::{Claimed, Fate, Queue, Room, Taken, Work};
 use crate::stream::{Sender, text};
 use crate::telemetry::metrics::Metrics;
 use crate::vendors::ask::{Answer, Api, Call, Need, Per, joined};
+use crate::vendors::history::{self, Window};
 
 /// A vendor whose records are fetched.
 #[derive(Clone)]
@@ -42,6 +45,8 @@ pub struct Hydrator<Q, T, S> {
     pub queue: Q,
     /// With whose token.
     pub tokens: T,
+    /// Whether history may be fetched now.
+    pub room: Arc<dyn Room>,
     /// Where bodies go.
     pub sender: S,
     /// The client.
@@ -60,12 +65,18 @@ struct Ended {
     said: Said,
     /// How long the whole vendor is to be left alone.
     wait: Option<Duration>,
+    /// Whether it was history, and how long no more of it is to be begun.
+    history: Option<Duration>,
 }
 
 /// What became of a row before its claim is ended.
 enum Course {
     /// Nothing was asked: the row waits or ends without a letter, and the vendor is left alone so long.
     Unasked(Fate, Option<Duration>),
+    /// Nothing was asked: it is history, for which there is no room for so long.
+    Held(Duration),
+    /// Too much for one fetch: these are to be fetched instead.
+    Divided([String; 2]),
     /// The vendor was asked.
     Asked(Said, Next, Option<OutRecord>),
 }
@@ -75,12 +86,32 @@ enum Course {
 struct Pace {
     at_once: usize,
     quiet_until: Duration,
+    /// How many of what is under way are history, and until when no more of it is begun.
+    history: usize,
+    history_quiet_until: Duration,
+}
+
+impl Pace {
+    /// How many windows of history may be begun, where so much is left of what may be begun at all. One place of the
+    /// vendor's is never theirs.
+    fn history(&self, left: usize, most: usize, now: Duration) -> usize {
+        if now < self.history_quiet_until {
+            return 0;
+        }
+        let own = HISTORY_AT_ONCE.min(most.saturating_sub(1)).max(1);
+        own.saturating_sub(self.history).min(left)
+    }
 }
 
 /// The pause after the queue did not answer.
 const AWAY: Duration = Duration::from_secs(1);
 /// The most calls of one record; a vendor's file says less.
 const CALLS_MAX: usize = 64;
+/// The most windows of history that a vendor is asked for at once: what they bring is not seen yet by who looks whether there
+/// is room.
+const HISTORY_AT_ONCE: usize = 2;
+/// How long nothing more of history is begun where there was no room.
+const NO_ROOM: Duration = Duration::from_secs(1);
 /// How long a record that was begun waits for the permits of its next calls.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long one that was not waits for its first: until the next slots of a window of a minute.
@@ -95,12 +126,18 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     pub async fn serve(&self, desk: &Desk, stop: &CancellationToken) {
         let clock = Stopwatch::start();
         let mut breaker = Breaker::new(self.settings.paced(OPEN_FOR));
-        let mut pace = Pace { at_once: 1, quiet_until: Duration::ZERO };
+        let mut pace = Pace {
+            at_once: 1,
+            quiet_until: Duration::ZERO,
+            history: 0,
+            history_quiet_until: Duration::ZERO,
+        };
         let mut under_way = FuturesUnordered::new();
         while !stop.is_cancelled() {
             let now = clock.elapsed();
             let (wanted, pause) = self.wanted(&breaker, &pace, under_way.len(), now);
-            let claim = self.claim(desk, wanted);
+            let most = self.settings.fetches_per_vendor_max;
+            let claim = self.claim(desk, wanted, |left| pace.history(left, most, now));
             let (answered, ended) = beside(claim, &mut under_way).await;
             let (claimed, pause) = match answered {
                 // As many as were wanted: there may be more, and room for them.
@@ -109,6 +146,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                 Err(_counted) => (Vec::new(), AWAY),
             };
             for row in claimed {
+                pace.history += usize::from(row.origin == Origin::Backfill);
                 under_way.push(self.fetch(desk, row, breaker.begin()));
             }
             // Only now: what was claimed was claimed for the breaker as it was.
@@ -147,21 +185,33 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         }
         let free = self.settings.fetches_per_vendor_max.saturating_sub(under_way);
         match breaker.room(now) {
-            Room::All => (free.min(pace.at_once), look),
-            Room::One => (free.min(1), look),
-            Room::None(until) => (0, until),
+            breaker::Room::All => (free.min(pace.at_once), look),
+            breaker::Room::One => (free.min(1), look),
+            breaker::Room::None(until) => (0, until),
         }
     }
 
-    async fn claim(&self, desk: &Desk, wanted: usize) -> Result<Vec<Claimed>> {
+    /// So many records at most, and history only where there is nothing else: as much of it as `history` says of what
+    /// is left.
+    async fn claim(
+        &self,
+        desk: &Desk,
+        wanted: usize,
+        history: impl FnOnce(usize) -> usize,
+    ) -> Result<Vec<Claimed>> {
         if wanted == 0 {
             return Ok(Vec::new());
         }
         let lease = Duration::from_secs(self.settings.lease_s);
-        self.queue
-            .claim(desk.name, wanted, lease)
-            .await
-            .inspect_err(|error| self.failed(desk, error))
+        let claim = async {
+            let mut claimed = self.queue.claim(desk.name, Work::News, wanted, lease).await?;
+            let more = history(wanted.saturating_sub(claimed.len()));
+            if more > 0 && !desk.api.history().is_empty() {
+                claimed.extend(self.queue.claim(desk.name, Work::History, more, lease).await?);
+            }
+            Ok(claimed)
+        };
+        claim.await.inspect_err(|error| self.failed(desk, error))
     }
 
     fn take_in(
@@ -175,6 +225,10 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         if breaker.end(ended.pass, ended.said, now) {
             self.metrics.openings.at([desk.name]).inc();
             tracing::warn!(vendor = desk.name, "a vendor's API is left alone for a while");
+        }
+        if let Some(held) = ended.history {
+            pace.history = pace.history.saturating_sub(1);
+            pace.history_quiet_until = pace.history_quiet_until.max(now.saturating_add(held));
         }
         match ended.wait {
             Some(wait) => pace.quiet_until = pace.quiet_until.max(now.saturating_add(wait)),
@@ -194,7 +248,14 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     /// One claimed row, to the end of its claim.
     async fn fetch(&self, desk: &Desk, row: Claimed, pass: Pass) -> Ended {
         let tried = Tried { attempts: row.attempts, failures: row.failures, renewed: false };
-        let course = self.ask(desk, &row, tried).await.unwrap_or_else(|error| {
+        let history = row.origin == Origin::Backfill;
+        let asked = async {
+            if history && !self.room.is_there() {
+                return Ok(Course::Held(NO_ROOM));
+            }
+            self.ask(desk, &row, tried).await
+        };
+        let course = asked.await.unwrap_or_else(|error| {
             self.failed(desk, &error);
             let next = match error.kind {
                 // A call or a token that cannot be sent at all is the same tomorrow.
@@ -203,8 +264,19 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             };
             Course::Asked(Said::Nothing, next, None)
         });
+        let mut held = history.then_some(Duration::ZERO);
         let (said, fate, wait) = match course {
             Course::Unasked(fate, wait) => (Said::Nothing, fate, wait),
+            Course::Held(time) => {
+                held = Some(time);
+                (Said::Nothing, Fate::Untried, None)
+            }
+            Course::Divided(parts) => {
+                if let Err(error) = self.queue.divide(&row, &parts).await {
+                    self.failed(desk, &error);
+                }
+                return Ended { pass, said: Said::Well, wait: None, history: held };
+            }
             Course::Asked(said, next, document) => {
                 let (fate, hold) = self.settle(desk, &row, tried, next, document).await;
                 (said, self.paced(fate), hold)
@@ -214,7 +286,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         if let Err(error) = self.queue.end(&row, fate).await {
             self.failed(desk, &error);
         }
-        Ended { pass, said, wait }
+        Ended { pass, said, wait, history: held }
     }
 
     /// Asks the vendor for all that a record takes, with another token where one is not taken.
@@ -245,6 +317,11 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             let fetched = self.call(desk, &call, &token).await?;
             let whose = fetched.whose;
             let outcome = body.take(fetched, self.settings.body_bytes_max);
+            if outcome == Outcome::TooLarge
+                && let Some(course) = divided(row)
+            {
+                return Ok(course);
+            }
             match plan::next(outcome, tried, |n| desk.api.again_s(n), chance()) {
                 Next::Renew => {
                     tried.renewed = true;
@@ -252,7 +329,11 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                 }
                 Next::Keep => match desk.api.then(&need, &body.answers) {
                     Some(_) if body.answers.len() >= CALLS_MAX => {
-                        return unasked(Kind::WearableApiError, "the record takes too many calls");
+                        return Ok(divided(row).unwrap_or_else(|| {
+                            let reason = "the record takes too many calls";
+                            let next = Next::GiveUp { kind: Kind::WearableApiError, reason };
+                            Course::Asked(Said::Nothing, next, None)
+                        }));
                     }
                     Some(next) => (call, grant) = (next, Grant::Token(token)),
                     None => {
@@ -278,22 +359,33 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         begun: bool,
     ) -> Result<Option<Course>> {
         let connection = row.key.connection;
-        let buckets = quota::buckets(desk.api.quotas(), connection, self.settings.speed);
+        let (origin, speed) = (row.origin, self.settings.speed);
+        let buckets = quota::buckets(desk.api.quotas(), connection, origin, speed);
         // The window leaves a slot for the way to the vendor. A permit that was long under way has used it up, and is lost.
         let slot = buckets.iter().map(|bucket| bucket.slot_us).min().unwrap_or(i64::MAX);
         let fresh = Duration::from_micros(slot.unsigned_abs() / 2).max(FRESH_MIN);
-        let mut patience = if begun { PATIENCE } else { BRIEFLY };
+        let mut patience = match (begun, origin) {
+            (false, _) => BRIEFLY,
+            // Of a share as small as history's the next permit may be most of a minute away.
+            (true, Origin::Backfill) => Duration::from_secs(self.settings.lease_s / 2),
+            (true, _) => PATIENCE,
+        };
         loop {
-            let (app, user) = match self.queue.take(desk.name, connection, &buckets).await? {
+            let taken = self.queue.take(desk.name, connection, &buckets).await?;
+            let (app, user, history) = match taken {
                 Taken::Granted { ago } if ago <= fresh => return Ok(None),
                 Taken::Granted { .. } => continue,
-                Taken::Wait { app, user } => (app, user),
+                Taken::Wait { app, user, history } => (app, user, history),
             };
-            let wait = app.max(user).max(Duration::from_millis(1));
+            let wait = app.max(user).max(history).max(Duration::from_millis(1));
             if wait <= patience {
                 patience = patience.saturating_sub(wait);
                 tokio::time::sleep(wait).await;
                 continue;
+            }
+            // History's share: what is new goes on.
+            if history >= app.max(user) {
+                return Ok(Some(Course::Held(history)));
             }
             // The app's quota: everybody waits, this row as it was.
             if app >= user {
@@ -459,6 +551,13 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         self.metrics.errors.at([kind.name()]).inc();
         Ok((Fate::GivenUp { reason }, None))
     }
+}
+
+/// What is fetched in place of a window that is too much for one fetch; nothing where it is none, or a single day.
+fn divided(row: &Claimed) -> Option<Course> {
+    history::of(&row.key.record_type)?;
+    let halves = Window::parse(&row.key.record_id)?.halves()?;
+    Some(Course::Divided(halves.map(|half| half.to_string())))
 }
 
 /// Waits for this, and has what is under way go on meanwhile: one of those may hold the very connection to Postgres that

@@ -6,6 +6,7 @@
 //! | [`crate::stream::Publisher`] | [`transactional::Transactional`] | metadata of one moment, no 100 ms in a commit, an EndTxn that can be ruled out |
 //! | [`crate::stream::Sender`] | [`producer::Sending`] | a full queue is refused at once instead of slept on |
 //! | [`crate::stream::Reader`] | [`reader::Picker`] | one record by its coordinates |
+//! | [`crate::stream::hydration::Room`] | [`lag::Gauge`] | what two groups have not committed, measured beside everything |
 //!
 //! Names of topics, groups and transactional ids get the deployment's prefix here and lose it here; nobody else
 //! knows it. No text of the library leaves this module, only its codes.
@@ -13,6 +14,7 @@
 pub mod admin;
 pub mod consumer;
 mod handover;
+pub mod lag;
 mod member;
 pub mod producer;
 pub mod reader;

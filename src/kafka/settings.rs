@@ -327,6 +327,11 @@ impl Settings {
         Ok(config)
     }
 
+    /// A consumer that sees how far a group is; it never joins it and never commits.
+    pub(super) fn onlooker(&self, group: &str) -> Result<ClientConfig> {
+        self.consumer(&self.physical(group))
+    }
+
     fn producer(&self, id: &str) -> Result<ClientConfig> {
         let mut config = self.client(id)?;
         config

@@ -44,6 +44,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(4, "outbox", "0004_outbox"),
     migration!(5, "hydrator", "0005_hydrator"),
     migration!(6, "connect", "0006_connect"),
+    migration!(7, "history", "0007_history"),
 ];
 
 impl Migration {

@@ -3,6 +3,7 @@
 //! - [`store`] is the truth of decide: the fence, one snapshot, one transaction with its outbox.
 //! - [`register`] is normalise's notebook: connections, fetches that are wanted, held items, verdicts.
 //! - [`queue`] is the hydrator's: which records are to be fetched, and how many calls vendors allow.
+//! - [`history`] notes in it what no notification named, and says how far that has come.
 //! - [`vault`] holds tokens, sealed.
 //! - [`consent`] keeps the consents that people are asked for now, and makes their connections.
 //! - [`lookup`] reads for people: every row for `audit`, and a digest of the current content.
@@ -22,6 +23,7 @@
 
 mod apply;
 pub mod consent;
+pub mod history;
 mod link;
 pub mod lookup;
 pub mod migrate;

@@ -26,7 +26,7 @@ use crate::model::event::Origin;
 use crate::model::id::ConnectionId;
 use crate::model::state::HydrationKey;
 use crate::stream::clock::Stopwatch;
-use crate::stream::hydration::{Bucket, Claimed, Depth, Fate, Queue, Taken};
+use crate::stream::hydration::{Bucket, Claimed, Depth, Fate, HISTORY, Queue, Taken, Work};
 
 /// The queue, over a pool of its own.
 #[derive(Clone)]
@@ -91,7 +91,7 @@ impl PostgresQueue {
         Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         doing: &'static str,
         sql: &str,
@@ -108,6 +108,7 @@ const CLAIM: &str = "
         SELECT h.vendor, h.connection, h.record_type, h.record_id
         FROM hydrations AS h, clock
         WHERE h.vendor = $1 AND h.state = 'waiting'
+          AND h.priority BETWEEN $4 AND $5
           AND h.not_before <= clock.us AND h.leased_until <= clock.us
           AND NOT EXISTS (SELECT FROM paused AS p WHERE p.connection = h.connection)
         ORDER BY h.priority, h.not_before LIMIT $2
@@ -154,6 +155,21 @@ const END: &str = "
     WHERE (h.vendor, h.connection, h.record_type, h.record_id) = ($1, $2, $3, $4)
     RETURNING claimed.stands";
 
+const DIVIDE: &str = "
+    WITH divided AS (
+        DELETE FROM hydrations
+        WHERE (vendor, connection, record_type, record_id) = ($1, $2, $3, $4)
+          AND leased_until = $5 AND state = 'waiting'
+        RETURNING *
+    )
+    INSERT INTO hydrations (vendor, connection, record_type, record_id, source_topic,
+                            source_partition, source_offset, source_index, asked_at, priority,
+                            origin, state)
+    SELECT d.vendor, d.connection, d.record_type, part, d.source_topic, d.source_partition,
+           d.source_offset, d.source_index, d.asked_at, d.priority, d.origin, d.state
+    FROM divided AS d, unnest($6::text[]) AS part
+    ON CONFLICT DO NOTHING";
+
 const BUCKETS: &str = "
     INSERT INTO quotas (vendor, subject, window_s)
     SELECT $1::text, * FROM unnest($2::uuid[], $3::int4[])
@@ -192,7 +208,8 @@ const TAKE: &str = "
     ), verdict AS MATERIALIZED (
         SELECT (SELECT count(*) FROM judged) AS found,
                greatest((SELECT max(wait) FROM waits WHERE subject = $7), 0) AS app,
-               greatest((SELECT max(wait) FROM waits WHERE subject <> $7), 0) AS user_
+               greatest((SELECT max(wait) FROM waits WHERE subject NOT IN ($7, $10)), 0) AS user_,
+               greatest((SELECT max(wait) FROM waits WHERE subject = $10), 0) AS history
     ), counted AS (
         UPDATE quotas AS q
         SET slots = CASE WHEN j.slots[cardinality(j.slots)] >= j.slot THEN j.slots
@@ -204,8 +221,9 @@ const TAKE: &str = "
         FROM judged AS j, verdict AS v
         WHERE q.vendor = $1 AND (q.subject, q.window_s) = (j.subject, j.window_s)
           AND v.found = $8 AND v.app = 0 AND v.user_ = 0
+          AND v.history = 0
     )
-    SELECT found, app, user_,
+    SELECT found, app, user_, history,
            coalesce((SELECT min(us) FROM seen)
                     - (extract(epoch FROM statement_timestamp()) * 1000000)::int8, 0)
     FROM verdict";
@@ -218,8 +236,9 @@ const HOLD: &str = "
     SET held_until = greatest(q.held_until, excluded.held_until)";
 
 const DEPTHS: &str = "
-    SELECT vendor, count(*) FILTER (WHERE not_before <= clock.us),
-           count(*) FILTER (WHERE not_before > clock.us)
+    SELECT vendor, count(*) FILTER (WHERE priority = 0 AND not_before <= clock.us),
+           count(*) FILTER (WHERE priority = 0 AND not_before > clock.us),
+           count(*) FILTER (WHERE priority > 0)
     FROM hydrations,
          (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS us) AS clock
     WHERE state = 'waiting' GROUP BY vendor";
@@ -244,9 +263,19 @@ const RETRY: &str = "
 const APP: Uuid = Uuid::nil();
 
 impl Queue for PostgresQueue {
-    async fn claim(&self, vendor: &str, at_most: usize, lease: Duration) -> Result<Vec<Claimed>> {
+    async fn claim(
+        &self,
+        vendor: &str,
+        work: Work,
+        at_most: usize,
+        lease: Duration,
+    ) -> Result<Vec<Claimed>> {
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
-        let parameters: [&(dyn ToSql + Sync); 3] = [&vendor, &at_most, &us(lease)];
+        let (first, last): (i16, i16) = match work {
+            Work::News => (0, 0),
+            Work::History => (1, i16::MAX),
+        };
+        let parameters: [&(dyn ToSql + Sync); 5] = [&vendor, &at_most, &us(lease), &first, &last];
         let rows = self.ask("claim records to fetch", CLAIM, &parameters).await?;
         rows.iter().map(claimed_of).collect()
     }
@@ -287,6 +316,19 @@ impl Queue for PostgresQueue {
         rows.first().map_or(Ok(false), |row| get(row, 0))
     }
 
+    async fn divide(&self, claimed: &Claimed, parts: &[String; 2]) -> Result<()> {
+        let (key, parts) = (&claimed.key, parts.as_slice());
+        let parameters: [&(dyn ToSql + Sync); 6] = [
+            &key.vendor,
+            &key.connection.0,
+            &key.record_type,
+            &key.record_id,
+            &claimed.lease,
+            &parts,
+        ];
+        self.ask("divide a window", DIVIDE, &parameters).await.map(drop)
+    }
+
     async fn take(
         &self,
         vendor: &str,
@@ -295,7 +337,7 @@ impl Queue for PostgresQueue {
     ) -> Result<Taken> {
         let columns = Columns::of(buckets);
         let wanted = i64::try_from(buckets.len()).unwrap_or(i64::MAX);
-        let parameters: [&(dyn ToSql + Sync); 9] = [
+        let parameters: [&(dyn ToSql + Sync); 10] = [
             &vendor,
             &columns.subjects,
             &columns.windows,
@@ -305,6 +347,7 @@ impl Queue for PostgresQueue {
             &APP,
             &wanted,
             &connection.0,
+            &HISTORY.0,
         ];
         // The second time the rows are there.
         for _ in 0..2 {
@@ -315,12 +358,12 @@ impl Queue for PostgresQueue {
             let row = rows.first().ok_or_else(|| unreadable("quotas"))?;
             if get::<i64>(row, 0)? == wanted {
                 let (app, user) = (span(get(row, 1)?), span(get(row, 2)?));
-                let free = app.is_zero() && user.is_zero();
-                if !free {
-                    return Ok(Taken::Wait { app, user });
+                let history = span(get(row, 3)?);
+                if [app, user, history].iter().any(|wait| !wait.is_zero()) {
+                    return Ok(Taken::Wait { app, user, history });
                 }
                 // What the statement waited for others' locks was before it counted.
-                let ago = sent.elapsed().saturating_sub(span(get(row, 3)?));
+                let ago = sent.elapsed().saturating_sub(span(get(row, 4)?));
                 return Ok(Taken::Granted { ago });
             }
             let parameters: [&(dyn ToSql + Sync); 3] =
@@ -344,7 +387,10 @@ impl Queue for PostgresQueue {
     async fn depths(&self) -> Result<Vec<Depth>> {
         let rows = self.ask("count records to fetch", DEPTHS, &[]).await?;
         rows.iter()
-            .map(|row| Ok(Depth { vendor: get(row, 0)?, due: get(row, 1)?, later: get(row, 2)? }))
+            .map(|row| {
+                let (due, later, history) = (get(row, 1)?, get(row, 2)?, get(row, 3)?);
+                Ok(Depth { vendor: get(row, 0)?, due, later, history })
+            })
             .collect()
     }
 }
@@ -374,7 +420,7 @@ impl Columns {
 }
 
 /// A span in µs, as the columns have it.
-fn us(span: Duration) -> i64 {
+pub(super) fn us(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 2)
 }
 

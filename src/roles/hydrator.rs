@@ -14,12 +14,14 @@ use super::{connect, patiently, pipeline, probe_deadline, serve_admin, telemetry
 use crate::config::{Config, Profile, Vendor};
 use crate::error::{Error, Kind, Result};
 use crate::hydrator::fetch::{Base, Fetcher};
+use crate::hydrator::keeper::{self, Shelf};
 use crate::hydrator::pointer::Pointers;
 use crate::hydrator::tokens::{Client, Keyring};
 use crate::hydrator::worker::{Desk, Hydrator};
 use crate::ingress::PSEUDONYM_KEY_BYTES_MIN;
 use crate::kafka::admin;
 use crate::kafka::consumer::Member;
+use crate::kafka::lag::{self, Gauge, Groups};
 use crate::kafka::producer::Sending;
 use crate::kafka::settings::OutOfRange;
 use crate::model::contract::Topic;
@@ -28,7 +30,7 @@ use crate::postgres::migrate;
 use crate::postgres::queue::PostgresQueue;
 use crate::postgres::vault::{Keys, PostgresVault};
 use crate::stream::clock::RealClock;
-use crate::stream::hydration::Queue as _;
+use crate::stream::hydration::{Depth, Queue as _};
 use crate::stream::stop::Stop;
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::Metrics;
@@ -113,6 +115,7 @@ pub async fn open(
     let fetcher = Fetcher::new(config.hydrator.limits())?;
     let vault = PostgresVault::new(&config.postgres, keys)?;
     let followed = pointers(config, &fetcher, metrics, &stop)?;
+    let (room, measured) = room(config, &stop)?;
     let hydrator = Arc::new(Hydrator {
         queue: PostgresQueue::new(&config.postgres)?,
         tokens: Keyring::new(
@@ -122,6 +125,7 @@ pub async fn open(
             metrics.clone(),
             config.hydrator.speed,
         ),
+        room,
         sender,
         fetcher,
         pseudonyms: pseudonyms(config),
@@ -136,6 +140,11 @@ pub async fn open(
     }
     let (counted, counting) = (Arc::clone(&hydrator), stop.clone());
     loops.spawn(async move { count(&counted, &counting).await });
+    let (kept, keeping, shelves) = (Arc::clone(&hydrator), stop.clone(), shelves(config));
+    let reach = config.hydrator.reach();
+    loops.spawn(async move {
+        keeper::keep(&kept.queue, &shelves, reach, &kept.metrics, &keeping).await;
+    });
     tracing::info!("the hydrator fetches");
     let mut done = Ok(());
     while let Some(ended) = loops.join_next().await {
@@ -146,15 +155,40 @@ pub async fn open(
     }
     if let Some((halt, thread)) = followed {
         halt.set();
-        let ended = tokio::task::spawn_blocking(move || thread.join()).await;
-        done = done.and(ended.map_or(Err(Error::internal(FOLLOW)), |ended| {
-            ended.unwrap_or_else(|_panic| Err(Error::internal(FOLLOW)))
-        }));
+        done = done.and(joined(thread, FOLLOW).await);
     }
+    done = done.and(joined(measured, MEASURE).await);
     tracing::info!("the hydrator is closed");
     done
 }
 
+/// How a thread ended.
+async fn joined(thread: JoinHandle<Result<()>>, doing: &'static str) -> Result<()> {
+    let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+    ended.map_or(Err(Error::internal(doing)), |ended| {
+        ended.unwrap_or_else(|_panic| Err(Error::internal(doing)))
+    })
+}
+
+/// Begins to measure whether there is room for history, on a thread of its own. One that ends by itself ends the role.
+fn room(config: &Config, stop: &CancellationToken) -> Result<(Arc<Gauge>, JoinHandle<Result<()>>)> {
+    let gauge = Arc::new(Gauge::default());
+    let groups = Groups {
+        normalise: pipeline::normalise_group(config, Topic::RawDocuments),
+        decide: config.pipeline.decide_group.clone(),
+    };
+    let (settings, measured, stop) = (config.kafka.clone(), Arc::clone(&gauge), stop.clone());
+    let thread = std::thread::Builder::new().name("room".to_owned()).spawn(move || {
+        let ends = stop.clone().drop_guard();
+        let done = lag::measure(&settings, &groups, &measured, || stop.is_cancelled());
+        drop(ends);
+        done
+    });
+    let thread = thread.map_err(|_unmade| Error::internal(MEASURE))?;
+    Ok((gauge, thread))
+}
+
+const MEASURE: &str = "measure whether there is room for history";
 const FOLLOW: &str = "follow Terra's pointers";
 /// What stands behind the name of normalise's group in the one that follows Terra's pointers.
 const POINTERS: &str = "-pointers";
@@ -219,6 +253,11 @@ fn desks(config: &Config) -> Vec<Desk> {
     apis(config).filter_map(desk).collect()
 }
 
+/// Every vendor whose history is asked for, or that is polled.
+fn shelves(config: &Config) -> Vec<Shelf> {
+    apis(config).map(|(name, api, _)| Shelf { name, api }).collect()
+}
+
 /// What the vendors know us by, where their tokens are renewed.
 #[must_use]
 pub fn clients(config: &Config) -> BTreeMap<String, Client> {
@@ -238,9 +277,14 @@ async fn count(hydrator: &Real, stop: &CancellationToken) {
         if let Ok(depths) = hydrator.queue.depths().await {
             for vendor in vendors::names() {
                 let depth = depths.iter().find(|depth| depth.vendor == vendor);
-                let (due, later) = depth.map_or((0, 0), |depth| (depth.due, depth.later));
-                hydrator.metrics.hydrations.at([vendor, "now"]).set(due);
-                hydrator.metrics.hydrations.at([vendor, "later"]).set(later);
+                let of = |count: fn(&Depth) -> i64| depth.map_or(0, count);
+                for (due, count) in [
+                    ("now", of(|depth| depth.due)),
+                    ("later", of(|depth| depth.later)),
+                    ("history", of(|depth| depth.history)),
+                ] {
+                    hydrator.metrics.hydrations.at([vendor, due]).set(count);
+                }
             }
         }
         let next = tokio::time::timeout(COUNT_EVERY, stop.cancelled()).await;

@@ -221,7 +221,7 @@ async fn decide(
 }
 
 /// The group that normalises a raw topic.
-fn normalise_group(config: &Config, topic: Topic) -> String {
+pub(super) fn normalise_group(config: &Config, topic: Topic) -> String {
     let group = &config.pipeline.normalise_group;
     match topic {
         Topic::RawDocuments => format!("{group}{DOCUMENTS}"),

@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use uuid::Uuid;
+
 use crate::error::Result;
 use crate::model::event::Origin;
 use crate::model::id::{ConnectionId, Source};
 use crate::model::state::HydrationKey;
+use crate::model::time::Micros;
 
 /// A record that this worker is to fetch, until its lease ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,10 +62,22 @@ pub enum Fate {
     },
 }
 
+/// Which records are claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// What somebody waits for.
+    News,
+    /// What was before.
+    History,
+}
+
+/// What stands for history's share of a vendor's limits among the subjects of buckets.
+pub const HISTORY: ConnectionId = ConnectionId(Uuid::max());
+
 /// One limit of a vendor, as a bucket needs it (`hydrator::quota`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bucket {
-    /// Whose calls it counts; absent for those of the whole app.
+    /// Whose calls it counts; absent for those of the whole app, [`HISTORY`] for history's share of them.
     pub subject: Option<ConnectionId>,
     /// Which of the limits it is: its window, s.
     pub window_s: i32,
@@ -82,12 +97,14 @@ pub enum Taken {
         /// How long ago it was counted, at most.
         ago: Duration,
     },
-    /// Not before so long, in the app's buckets and in the connection's; nothing is counted.
+    /// Not before so long, in the app's buckets, in the connection's and in history's share; nothing is counted.
     Wait {
         /// The app's.
         app: Duration,
         /// The connection's.
         user: Duration,
+        /// History's.
+        history: Duration,
     },
 }
 
@@ -100,15 +117,18 @@ pub struct Depth {
     pub due: i64,
     /// Those whose time has not.
     pub later: i64,
+    /// Windows of history; they are in neither of the others.
+    pub history: i64,
 }
 
 /// The records to be fetched, and the limits of who is asked for them. Shared by all replicas.
 pub trait Queue: Send + Sync + 'static {
-    /// Claims at most so many records of a vendor that are due, live before backfill, the longest due first. A claim
-    /// ends with its lease, whatever became of the worker.
+    /// Claims at most so many records of a vendor that are due: of those that are news the longest due first, of
+    /// history the latest days. A claim ends with its lease, whatever became of the worker.
     fn claim(
         &self,
         vendor: &str,
+        work: Work,
         at_most: usize,
         lease: Duration,
     ) -> impl Future<Output = Result<Vec<Claimed>>> + Send;
@@ -116,6 +136,13 @@ pub trait Queue: Send + Sync + 'static {
     /// Ends a claim. A record that somebody asked for anew meanwhile is to be fetched again, at once, whatever this
     /// says; a lease that has ended changes nothing. Gives whether the fate stands.
     fn end(&self, claimed: &Claimed, fate: Fate) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Ends a claim of a record that is too large to be fetched at once: these stand in its place, all or none of it.
+    fn divide(
+        &self,
+        claimed: &Claimed,
+        parts: &[String; 2],
+    ) -> impl Future<Output = Result<()>> + Send;
 
     /// Counts one call for a connection in all of these buckets of a vendor, or in none.
     fn take(
@@ -136,6 +163,68 @@ pub trait Queue: Send + Sync + 'static {
 
     /// How many records wait, by vendor.
     fn depths(&self) -> impl Future<Output = Result<Vec<Depth>>> + Send;
+}
+
+/// Whether history may be fetched now: only while little of anything stands before decide, so that what is new never
+/// waits behind more than a batch of what was before. Asked before each fetch of history; it answers at once, by what
+/// was measured last, and no where that is not known.
+pub trait Room: Send + Sync + 'static {
+    /// Whether there is room.
+    fn is_there(&self) -> bool;
+}
+
+/// A time of which a connection's records are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Whose.
+    pub connection: ConnectionId,
+    /// Since when; from ever where absent.
+    pub from: Option<Micros>,
+    /// Until when: its name, beside the connection.
+    pub to: Micros,
+}
+
+/// A window that is to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The type of its record.
+    pub record_type: &'static str,
+    /// Its id.
+    pub record_id: String,
+    /// What is claimed first: 1 before all others of history.
+    pub priority: i16,
+}
+
+/// A vendor's day that is asked for over and over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polled {
+    /// The type of its record; its id is the day.
+    pub record_type: &'static str,
+    /// How many days before today are asked for, too.
+    pub late_days: i32,
+    /// How many at most, where nobody asked for a while.
+    pub back_days: i32,
+    /// How long one is left alone after it was asked for.
+    pub every: Duration,
+}
+
+/// What is to be asked for that no notification named. Shared by all replicas: whoever comes first writes it.
+pub trait Histories: Send + Sync + 'static {
+    /// Gaps of a vendor's connections that hold, of which nothing was asked for yet; at most so many.
+    fn gaps(&self, vendor: &str, at_most: usize) -> impl Future<Output = Result<Vec<Gap>>> + Send;
+
+    /// These windows of a gap are to be fetched, once, whoever says so and how often.
+    fn open(
+        &self,
+        vendor: &str,
+        gap: &Gap,
+        windows: &[Window],
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// The days of this kind that are due, of all of the vendor's connections that can be asked for, are to be fetched,
+    /// from the last one on that was asked for. One that was given up is not asked for again, nor a later one, before
+    /// somebody asks anew.
+    fn poll(&self, vendor: &str, polled: &Polled) -> impl Future<Output = Result<u64>> + Send;
 }
 
 /// A pair of tokens.

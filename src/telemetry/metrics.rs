@@ -168,7 +168,7 @@ table! {
     renewals: Family<IntCounter, 2> = "bridge_renewals_total" [ASKED RENEWED] "exchanges" NONE false
         "Refresh tokens that were exchanged, or not: a refused one waits for the person's consent"
     hydrations: Family<IntGauge, 2> = "bridge_hydrations" [ASKED DUE] "records" NONE false
-        "Records that wait for their fetch: those whose time has come, and those whose time has not"
+        "Records that wait for their fetch: their time has come, or has not, or they are windows of history"
     // ── what is needed ─────────────────────────────────────────────────────────────────────────
     up: Seldom = "bridge_dependency_up" [DEPENDENCY] "1 or 0" NONE false
         "1 while a dependency answers, 0 while it does not; absent until it was asked"

@@ -176,7 +176,7 @@ pub const OUTCOME: Label = label(
 /// How the exchange of a refresh token ended.
 pub const RENEWED: Label = label("outcome", &["renewed", "refused", "failed"]);
 /// Whether the time of a record that waits for its fetch has come.
-pub const DUE: Label = label("due", &["now", "later"]);
+pub const DUE: Label = label("due", &["now", "later", "history"]);
 /// What goes to a collector.
 pub const SIGNAL: Label = label("signal", &["spans", "metrics"]);
 /// What became of it: taken, refused or not answered, or dropped because too much waited.

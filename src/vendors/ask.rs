@@ -10,6 +10,7 @@
 use bytes::Bytes;
 
 use crate::vendors::Named;
+use crate::vendors::history::{Collection, Poll};
 
 /// A record that a notification named.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,8 @@ pub enum Per {
     App,
     /// Those for one connection.
     User,
+    /// Those of ours that ask for history: a share of what all have, so that what is new always has the rest.
+    History,
 }
 
 /// So many calls in so many seconds.
@@ -128,8 +131,19 @@ pub trait Api: Sync {
         None
     }
 
-    /// The documented limits.
+    /// The documented limits, and the share of them that history has.
     fn quotas(&self) -> &'static [Quota];
+
+    /// What it has of the time before a person connected: [`Api::ask`] and [`Api::then`] know these types of records, and
+    /// their body is read by [`crate::vendors::Vendor::document`] as pages of what they collect.
+    fn history(&self) -> &'static [Collection] {
+        &[]
+    }
+
+    /// What it has and never announces; [`Api::ask`] knows these types of records by their day.
+    fn polls(&self) -> &'static [Poll] {
+        &[]
+    }
 }
 
 /// What an answer of this status means to most vendors.

@@ -26,6 +26,7 @@ use crate::model::time::Micros;
 
 pub mod ask;
 pub mod consent;
+pub mod history;
 pub mod wire;
 
 mod garmin;

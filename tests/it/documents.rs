@@ -2,7 +2,7 @@
 //!
 //! The hydrator is played by the test: what it would have fetched is written to `raw-documents` as it writes it.
 
-#![expect(clippy::expect_used, reason = "what a test cannot go on without ends it")]
+#![expect(clippy::expect_used, clippy::panic, reason = "what a test cannot go on without ends it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -507,4 +507,94 @@ fn heart_rates_gather() {
         let counts: Vec<usize> = told.iter().map(|event| event.content.readings.len()).collect();
         assert_eq!(counts, [1, 2], "two days, each once\n{}", story.driver.explain());
     });
+}
+
+// ── history ────────────────────────────────────────────────────────────────────────────────────
+
+/// A page of a window: its documents as they are alone, and one that is bad in their midst.
+fn paged(list: &str, documents: &[Bytes]) -> Bytes {
+    let documents: Vec<&str> =
+        documents.iter().map(|one| std::str::from_utf8(one).expect("text")).collect();
+    let page = documents.join(r#",{"id":7},"#);
+    Bytes::from(format!(
+        r#"[{{"{list}":[],"next_token":"t"}},{{"{list}":[{page}],"next_token":null}}]"#
+    ))
+}
+
+/// What one document says is the same event with the same content, whether it was announced and fetched alone or came in a
+/// window: of the two, whichever comes later is a duplicate. A bad one of a page is dead-lettered alone.
+#[test]
+fn history_and_notifications_come_to_the_same_events() {
+    for (case, kind, window, told_as) in [
+        ("document_sleep", "sleep", "window.sleep", "sleep"),
+        ("document_activity", "daily_activity", "window.daily_activity", "daily_activity"),
+        ("document_readiness", "daily_readiness", "window.daily_readiness", "daily_readiness"),
+        ("document_daily_sleep", "daily_sleep", "window.daily_sleep", "daily_sleep"),
+        ("document_spo2", "daily_spo2", "window.daily_spo2", "daily_spo2"),
+        ("document_stress", "daily_stress", "window.daily_stress", "daily_stress"),
+        ("document_resilience", "daily_resilience", "window.daily_resilience", "daily_resilience"),
+        ("document_vo2_max", "vo2_max", "window.vo2_max", "vo2_max"),
+        ("document_workout", "workout", "window.workout", "workout"),
+        ("document_session", "session", "window.session", "session"),
+    ] {
+        let one = fixture("oura", case);
+        let page = paged("data", &[one.clone(), one.clone()]);
+        let oura = of("oura", OURAS);
+        let mut both = Vec::new();
+        for bodies in [[(&one, kind), (&page, window)], [(&page, window), (&one, kind)]] {
+            let mut story = Story::new(1);
+            for (minute, (body, kind)) in (10..).zip(bodies) {
+                let at = format!("2026-03-29T09:{minute}:00Z");
+                story.fetch_for(&oura, body.clone(), kind, &at);
+            }
+            let told = story.told(told_as);
+            let [event] = told.as_slice() else { panic!("{case}: {}", story.driver.explain()) };
+            both.push((event.event_id, event.revision, event.content.clone()));
+            let letters = story.driver.dead_letters();
+            let [letter] = letters.as_slice() else { panic!("{case}: {letters:?}") };
+            assert_eq!(letter.headers.text(header::INDEXES), Some("1"), "{case}");
+            let why = letter.headers.text(header::ERROR_MESSAGE).expect("a reason");
+            assert!(why.contains("[1].data[1]"), "{case}: {why}");
+        }
+        assert_eq!(both[0], both[1], "{case}");
+    }
+}
+
+/// WHOOP's nights, whose three kinds of records need each other: what a window has of them is what a recovery's own fetch
+/// has, and asks for nothing more.
+#[test]
+fn a_window_of_nights_says_what_each_of_them_said() {
+    let single = fixture("whoop", "document_recovery_with_its_cycles");
+    let parts: Vec<serde_json::Value> = serde_json::from_slice(&single).expect("JSON");
+    let (sleep, recovery, cycles, sleeps) = (&parts[0], &parts[1], &parts[2], &parts[3]);
+    let recoveries = serde_json::json!({"records": [recovery], "next_token": null});
+    let window = Bytes::from(serde_json::json!([sleeps, cycles, recoveries]).to_string());
+    let asleep = Bytes::from(sleep.to_string());
+    let whoop = of("whoop", WHOOPS);
+    let tell = |bodies: &[(&Bytes, &'static str)]| {
+        let mut story = Story::new(1);
+        for (minute, (body, kind)) in (10..).zip(bodies) {
+            let at = format!("2026-03-29T09:{minute}:00Z");
+            story.fetch_for(&whoop, (*body).clone(), kind, &at);
+        }
+        assert!(story.driver.waiting().0.is_empty(), "it asks for nothing: {:?}", bodies.len());
+        assert!(story.driver.dead_letters().is_empty(), "{}", story.driver.explain());
+        let told = ["sleep", "recovery", "cycle"].map(|kind| story.told(kind));
+        let told = told.into_iter().flatten();
+        told.map(|event| (event.event_id, (event.revision, event.content))).collect()
+    };
+    type Told = BTreeMap<
+        biometric_bridge::model::id::EventId,
+        (i32, biometric_bridge::model::event::Content),
+    >;
+    let alone: Told = tell(&[(&asleep, "sleep"), (&single, "recovery")]);
+    let paged: Told = tell(&[(&window, "window.nights")]);
+    let [first, then]: [Told; 2] = [
+        tell(&[(&asleep, "sleep"), (&single, "recovery"), (&window, "window.nights")]),
+        tell(&[(&window, "window.nights"), (&single, "recovery"), (&asleep, "sleep")]),
+    ];
+    assert_eq!(first, paged, "nothing is a revision, whichever came first");
+    assert_eq!(then, paged);
+    assert!(alone.iter().all(|(id, told)| paged.get(id) == Some(told)), "{alone:?}");
+    assert!(alone.len() >= 3 && paged.len() > alone.len(), "and the nights before it");
 }

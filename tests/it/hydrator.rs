@@ -9,22 +9,25 @@ use biometric_bridge::hydrator::worker::{Desk, Hydrator};
 use biometric_bridge::hydrator::{Settings, tokens};
 use biometric_bridge::model::contract::{Topic, header};
 use biometric_bridge::model::id::{PseudonymKey, sha256_hex};
+use biometric_bridge::model::record::OutRecord;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use biometric_bridge::stream::hydration::Fate;
 use biometric_bridge::telemetry::metrics::Metrics;
+use biometric_bridge::vendors::ask::{Per, Quota};
 use tokio_util::sync::CancellationToken;
 
 use crate::played::{SECRET, Server};
-use crate::ports::{Log, ONE, Played, Rows, Safe};
+use crate::ports::{Door, Log, ONE, Played, Rows, Safe};
 
 type InMemory = Hydrator<Rows, Keyring<Safe>, Log>;
 
-static PLAYED: Played = Played { quotas: &[] };
+static PLAYED: Played = Played { quotas: &[Quota { per: Per::History, window_s: 60, calls: 5 }] };
 const VENDORS: [&str; 2] = ["oura", "whoop"];
 
 struct World {
     server: Server,
     rows: Rows,
+    room: Door,
     log: Log,
     metrics: Metrics,
     stop: CancellationToken,
@@ -48,8 +51,11 @@ impl World {
             lease_s: 60,
             look_ms: 10,
             drain_ms_max: 2_000,
+            history_days: 90,
+            poll_s: 0,
             speed,
         };
+        let room = Door::default();
         let (server, log, metrics) = (Server::start().await, Log::default(), Metrics::of(&VENDORS));
         let fetcher = Fetcher::new(settings.limits()).expect("a client");
         let url = server.at("/token");
@@ -59,6 +65,7 @@ impl World {
         let hydrator = Arc::new(InMemory {
             queue: rows.clone(),
             tokens: Keyring::new(safe, fetcher.clone(), clients.into(), metrics.clone(), speed),
+            room: Arc::new(room.clone()),
             sender: log.clone(),
             fetcher,
             pseudonyms: PseudonymKey::new(b"not-a-secret-test-key"),
@@ -71,7 +78,7 @@ impl World {
             let desk = Desk { name, api: &PLAYED, base: server.at("") };
             tokio::spawn(async move { hydrator.serve(&desk, &stop).await })
         });
-        Self { server, rows, log, metrics, stop, loops: loops.into() }
+        Self { server, rows, room, log, metrics, stop, loops: loops.into() }
     }
 
     async fn end(self) {
@@ -372,4 +379,115 @@ async fn no_token_comes_out_anywhere() {
         assert!(!text.contains("canary"), "{place}: {text}");
     }
     world.end().await;
+}
+
+// ── history ────────────────────────────────────────────────────────────────────────────────────
+
+const WINDOWS: [&str; 3] =
+    ["2020-03-01/2020-03-31", "2020-01-31/2020-03-01", "2020-01-01/2020-01-31"];
+
+/// Nothing of it is fetched without room, and what is new is fetched all the same; with room it is, as what it is.
+#[tokio::test]
+async fn history_waits_for_room_and_what_is_new_does_not() {
+    let rows = Rows::default();
+    let world = World::start(rows.clone(), live()).await;
+    WINDOWS.iter().for_each(|window| rows.add_window("whoop", window));
+    for number in 0..20 {
+        let record = format!("record-{number}");
+        rows.add("whoop", &record);
+        assert_eq!(rows.until(&record).await, Fate::Done);
+    }
+    assert!(WINDOWS.iter().all(|window| rows.fate(window).is_none()), "there was no room");
+    world.room.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    for window in WINDOWS {
+        assert_eq!(rows.until(window).await, Fate::Done);
+    }
+    let sent = world.log.of(Topic::RawDocuments);
+    let of = |origin: &str| {
+        sent.iter().filter(|record| text_of(record, header::ORIGIN) == Some(origin)).count()
+    };
+    assert_eq!((of("live"), of("backfill")), (20, 3));
+    assert_eq!(text_of(&sent[20], header::RECORD_TYPE), Some("window.sleep"));
+    world.end().await;
+}
+
+fn text_of<'a>(record: &'a OutRecord, name: &str) -> Option<&'a str> {
+    record.headers.text(name)
+}
+
+/// Windows that hang take no more than their places.
+#[tokio::test]
+async fn history_never_takes_every_place() {
+    let rows = Rows::default();
+    let world = World::start(rows.clone(), live()).await;
+    world.room.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    for number in 0..10 {
+        rows.add_window("whoop", &format!("hang/{number}"));
+    }
+    while world.server.count("hang") < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for number in 0..10 {
+        let record = format!("record-{number}");
+        rows.add("whoop", &record);
+        assert_eq!(rows.until(&record).await, Fate::Done);
+    }
+    assert_eq!(world.server.count("hang"), 2, "two places of four");
+    world.end().await;
+}
+
+/// When its share of the quota is used up it waits where it is, and nobody else does.
+#[tokio::test]
+async fn history_beyond_its_share_holds_nobody() {
+    let rows = Rows::default();
+    *rows.share.lock().unwrap() = Some(1);
+    let world = World::start(rows.clone(), live()).await;
+    world.room.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    WINDOWS.iter().for_each(|window| rows.add_window("whoop", window));
+    assert_eq!(rows.until(WINDOWS[0]).await, Fate::Done);
+    for number in 0..10 {
+        let record = format!("record-{number}");
+        rows.add("whoop", &record);
+        assert_eq!(rows.until(&record).await, Fate::Done);
+    }
+    assert!(WINDOWS[1..].iter().all(|window| rows.fate(window).is_none()), "as they were");
+    assert_eq!(world.log.of(Topic::RawDocuments).len(), 11);
+    world.end().await;
+}
+
+/// A window with too many pages, and one whose answer is above the cap, are fetched in parts; of a single day nothing is
+/// smaller, so it is given up and said.
+#[tokio::test]
+async fn what_is_too_much_for_one_fetch_is_fetched_in_parts() {
+    let rows = Rows::default();
+    let world = World::start(rows.clone(), live()).await;
+    world.room.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    rows.add_window("whoop", "2020-01-01/2021-01-01");
+    assert_eq!(rows_until(&rows, 2).await, ["2020-01-01/2020-07-02", "2020-07-02/2021-01-01"]);
+    for part in rows.ids() {
+        assert_eq!(rows.until(&part).await, Fate::Done);
+    }
+    let large = "x".repeat(2 << 20);
+    let of = |window: &str| (window.to_owned(), large.clone());
+    let whole = "2019-01-01/2019-01-03";
+    let day = "2019-01-01/2019-01-02";
+    world.server.documents.lock().unwrap().extend([of(whole), of(day)]);
+    rows.add_window("whoop", whole);
+    rows_until(&rows, 4).await;
+    assert_eq!(rows.until("2019-01-02/2019-01-03").await, Fate::Done);
+    let fate = rows.until(day).await;
+    assert!(matches!(fate, Fate::Later { reason: "too_large", .. }), "{fate:?}");
+    assert!(!rows.ids().contains(&whole.to_owned()));
+    world.end().await;
+}
+
+async fn rows_until(rows: &Rows, count: usize) -> Vec<String> {
+    for _ in 0..1_000 {
+        let ids = rows.ids();
+        if ids.len() == count {
+            return ids;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{:?}", rows.ids())
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::panic, reason = "a test that panics fails, which is what it is for")]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use biometric_bridge::model::record::OutRecord;
 use biometric_bridge::model::state::{Coordinates, HydrationKey};
 use biometric_bridge::stream::Sender;
 use biometric_bridge::stream::hydration::{
-    Bucket, Claimed, Depth, Fate, Pair, Queue, Stored, Taken, Vault,
+    Bucket, Claimed, Depth, Fate, HISTORY, Pair, Queue, Room, Stored, Taken, Vault, Work,
 };
 use biometric_bridge::vendors::Named;
 use biometric_bridge::vendors::ask::{Api, Call, Need, Per, Quota};
+use biometric_bridge::vendors::history::{Collection, collection};
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
@@ -40,11 +42,15 @@ impl Api for Played {
 
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
         let path = format!("/{}", need.record_id);
-        (need.record_type == "sleep").then(|| Call { path, query: Vec::new() })
+        let known = ["sleep", "window.sleep"].contains(&need.record_type);
+        known.then(|| Call { path, query: Vec::new() })
     }
 
-    /// A chain has three calls, each of which goes on from the answer before.
+    /// A chain has three calls, each of which goes on from the answer before. A window of a year has no end of pages.
     fn then(&self, need: &Need<'_>, answers: &[Bytes]) -> Option<Call> {
+        if need.record_id.starts_with("2020-01-01/2021") {
+            return self.ask(need);
+        }
         let goes_on = need.record_id.starts_with("chain") && answers.len() < 3;
         let path = format!("/{}/{}", need.record_id, answers.len() + 1);
         (goes_on && answers.last()? == "{\"a\":1}").then(|| Call { path, query: Vec::new() })
@@ -60,6 +66,11 @@ impl Api for Played {
 
     fn quotas(&self) -> &'static [Quota] {
         self.quotas
+    }
+
+    fn history(&self) -> &'static [Collection] {
+        const ALL: &[Collection] = &[collection("window.sleep", 30)];
+        ALL
     }
 }
 
@@ -78,6 +89,8 @@ pub(crate) struct Rows {
     /// How many permits there are still; absent for as many as are asked for.
     pub(crate) permits: Arc<Mutex<Option<usize>>>,
     pub(crate) held: Arc<Mutex<Vec<Held>>>,
+    /// How many permits history's share has still; absent for as many as are asked for.
+    pub(crate) share: Arc<Mutex<Option<usize>>>,
     /// The one connection that all calls share, as a small pool has it.
     wire: Arc<tokio::sync::Mutex<()>>,
 }
@@ -96,6 +109,21 @@ impl Rows {
             rows.add(vendor, record);
         }
         rows
+    }
+
+    /// A window of history that is to be fetched.
+    pub(crate) fn add_window(&self, vendor: &str, window: &str) {
+        self.add(vendor, window);
+        let mut rows = self.rows.lock().unwrap();
+        let claimed = &mut rows.last_mut().expect("a row").claimed;
+        claimed.origin = Origin::Backfill;
+        "window.sleep".clone_into(&mut claimed.key.record_type);
+    }
+
+    /// The ids of all rows.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        let rows = self.rows.lock().unwrap();
+        rows.iter().map(|row| row.claimed.key.record_id.clone()).collect()
     }
 
     pub(crate) fn add(&self, vendor: &str, record: &str) {
@@ -140,12 +168,21 @@ impl Rows {
 }
 
 impl Queue for Rows {
-    async fn claim(&self, vendor: &str, at_most: usize, _lease: Duration) -> Result<Vec<Claimed>> {
+    async fn claim(
+        &self,
+        vendor: &str,
+        work: Work,
+        at_most: usize,
+        _lease: Duration,
+    ) -> Result<Vec<Claimed>> {
         let _wire = self.call().await;
         let mut rows = self.rows.lock().unwrap();
-        let due = rows
-            .iter_mut()
-            .filter(|row| row.claimed.key.vendor == vendor && !row.leased && row.fate.is_none());
+        let is = |claimed: &Claimed| {
+            let history = claimed.origin == Origin::Backfill;
+            claimed.key.vendor == vendor && history == (work == Work::History)
+        };
+        let due =
+            rows.iter_mut().filter(|row| is(&row.claimed) && !row.leased && row.fate.is_none());
         Ok(due
             .take(at_most)
             .map(|row| {
@@ -164,18 +201,37 @@ impl Queue for Rows {
         Ok(true)
     }
 
+    async fn divide(&self, claimed: &Claimed, parts: &[String; 2]) -> Result<()> {
+        let _wire = self.call().await;
+        let id = &claimed.key.record_id;
+        self.rows.lock().unwrap().retain(|row| row.claimed.key.record_id != *id);
+        for part in parts {
+            self.add_window(&claimed.key.vendor, part);
+        }
+        Ok(())
+    }
+
     async fn take(
         &self,
         _vendor: &str,
         _connection: ConnectionId,
-        _buckets: &[Bucket],
+        buckets: &[Bucket],
     ) -> Result<Taken> {
         let _wire = self.call().await;
+        if buckets.iter().any(|bucket| bucket.subject == Some(HISTORY))
+            && let Some(left) = self.share.lock().unwrap().as_mut()
+        {
+            if *left == 0 {
+                let history = Duration::from_secs(30);
+                return Ok(Taken::Wait { app: Duration::ZERO, user: Duration::ZERO, history });
+            }
+            *left -= 1;
+        }
         let mut permits = self.permits.lock().unwrap();
         match permits.as_mut() {
             Some(0) => {
                 let app = Duration::from_millis(50);
-                Ok(Taken::Wait { app, user: Duration::ZERO })
+                Ok(Taken::Wait { app, user: Duration::ZERO, history: Duration::ZERO })
             }
             Some(left) => {
                 *left -= 1;
@@ -197,6 +253,16 @@ impl Queue for Rows {
 
     async fn depths(&self) -> Result<Vec<Depth>> {
         Ok(Vec::new())
+    }
+}
+
+/// Room for history, or none.
+#[derive(Clone, Default)]
+pub(crate) struct Door(pub(crate) Arc<AtomicBool>);
+
+impl Room for Door {
+    fn is_there(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
     }
 }
 

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use biometric_bridge::error::{Kind, Reject};
 use biometric_bridge::model::event::{Merge, Op};
 use biometric_bridge::model::metric;
-use biometric_bridge::vendors::ask::Need;
+use biometric_bridge::vendors::ask::{Need, Per};
 use biometric_bridge::vendors::wire::hmac::Key;
 use biometric_bridge::vendors::{
-    self, Item, KeyUser, Request, Secrets, VendorRecord, Verified, What,
+    self, Item, KeyUser, Request, Secrets, VendorRecord, Verified, What, history,
 };
 use bytes::Bytes;
 use serde_json::Value;
@@ -95,6 +95,34 @@ fn a_vendor_asks_within_its_quotas_and_gives_up_some_time() {
         }
         let tries = (1..).take_while(|attempt| api.again_s(*attempt).is_some()).count();
         assert!((1..100).contains(&tries), "{name} asks {tries} times");
+    }
+}
+
+/// What is asked for without a notification is asked for by calls, within a share of what the app has.
+#[test]
+fn history_is_calls_within_a_share_and_pages_are_read() {
+    for vendor in vendors::ALL {
+        let Some(api) = vendor.api().filter(|api| !api.history().is_empty()) else { continue };
+        let name = vendor.name();
+        let of = |per| api.quotas().iter().filter(move |quota| quota.per == per);
+        for app in of(Per::App) {
+            let share = of(Per::History).find(|share| share.window_s == app.window_s);
+            let share = share.unwrap_or_else(|| panic!("{name}: a share of {app:?}"));
+            assert!(share.calls * 2 <= app.calls, "{name}: what is new has half and more");
+        }
+        for one in api.history() {
+            let (record_type, record_id) = (one.windows, "2026-03-01/2026-03-21");
+            assert!(history::of(record_type).is_some(), "{name}: {record_type}");
+            assert!(one.days > 0, "{name}: {record_type}");
+            let need = Need { record_type, record_id, vendor_user: "v-1" };
+            assert!(api.ask(&need).is_some(), "{name}: {record_type}");
+            assert_eq!(api.ask(&Need { record_id: "2026-03-01", ..need }), None, "{name}");
+        }
+        for poll in api.polls() {
+            let need =
+                Need { record_type: poll.record_type, record_id: "2026-03-01", vendor_user: "v" };
+            assert!(api.ask(&need).is_some() && poll.late_days <= poll.back_days, "{name}");
+        }
     }
 }
 

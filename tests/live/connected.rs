@@ -10,7 +10,7 @@ use biometric_bridge::postgres::consent::{PostgresConsents, Standing};
 use biometric_bridge::postgres::queue::PostgresQueue;
 use biometric_bridge::postgres::vault::{Keys, PostgresVault};
 use biometric_bridge::stream::connecting::{Begun, Consents as _};
-use biometric_bridge::stream::hydration::{Pair as Tokens, Queue as _, Vault as _};
+use biometric_bridge::stream::hydration::{Pair as Tokens, Queue as _, Vault as _, Work};
 use secrecy::ExposeSecret as _;
 
 use crate::database::Database;
@@ -147,9 +147,9 @@ async fn nothing_is_fetched_for_a_paused_connection() {
     for _ in 0..2 {
         standing.pause(one).await.expect("paused");
     }
-    assert!(queue.claim("whoop", 10, LIVES).await.expect("an answer").is_empty());
+    assert!(queue.claim("whoop", Work::News, 10, LIVES).await.expect("an answer").is_empty());
     standing.resume(one).await.expect("resumed");
-    assert_eq!(queue.claim("whoop", 10, LIVES).await.expect("an answer").len(), 1);
+    assert_eq!(queue.claim("whoop", Work::News, 10, LIVES).await.expect("an answer").len(), 1);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod cache_laws;
 mod connected;
 mod database;
 mod fetched;
+mod history;
 mod kafka;
 mod kill;
 mod log_laws;

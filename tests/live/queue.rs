@@ -7,12 +7,15 @@ use biometric_bridge::error::Kind;
 use biometric_bridge::hydrator::quota;
 use biometric_bridge::model::connection::{Connection, FOR_EVER};
 use biometric_bridge::model::contract::Topic;
+use biometric_bridge::model::event::Origin;
 use biometric_bridge::model::id::{ConnectionId, Source, User};
 use biometric_bridge::model::state::{Hydration, HydrationEnd, HydrationKey, Notes};
 use biometric_bridge::postgres::queue::PostgresQueue;
 use biometric_bridge::postgres::vault::{Keys, PostgresVault};
 use biometric_bridge::stream::Register as _;
-use biometric_bridge::stream::hydration::{Claimed, Fate, Pair, Queue as _, Taken, Vault as _};
+use biometric_bridge::stream::hydration::{
+    Claimed, Fate, Pair, Queue as _, Taken, Vault as _, Work,
+};
 use biometric_bridge::vendors::ask::{Per, Quota};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -80,7 +83,7 @@ fn names(claimed: &[Claimed]) -> Vec<&str> {
 }
 
 async fn claim(queue: &PostgresQueue, at_most: usize, lease: Duration) -> Vec<Claimed> {
-    queue.claim("whoop", at_most, lease).await.expect("claimed")
+    queue.claim("whoop", Work::News, at_most, lease).await.expect("claimed")
 }
 
 async fn column(world: &Database, column: &str, record: &str) -> String {
@@ -98,15 +101,22 @@ async fn no_two_have_one_record_and_live_goes_first() {
     let other = PostgresQueue::new(&world.settings()).expect("a queue");
     let first = claim(&queue, 2, LEASE).await;
     assert_eq!(names(&first).into_iter().collect::<BTreeSet<_>>(), ["c", "d"].into());
-    let (one, two) = tokio::join!(claim(&queue, 3, LEASE), claim(&other, 3, LEASE));
+    assert!(claim(&queue, 3, LEASE).await.is_empty(), "history is no news");
+    let depths = queue.depths().await.expect("depths");
+    assert_eq!((depths[0].due, depths[0].history), (2, 2));
+    let history = |queue: PostgresQueue| async move {
+        queue.claim("whoop", Work::History, 3, LEASE).await.expect("claimed")
+    };
+    let (one, two) = tokio::join!(history(queue.clone()), history(other.clone()));
     assert_eq!(one.len() + two.len(), 2, "{one:?} {two:?}");
+    assert!(history(other.clone()).await.is_empty());
     assert!(claim(&other, 3, LEASE).await.is_empty());
-    assert!(queue.claim("oura", 3, LEASE).await.expect("claimed").is_empty());
+    assert!(queue.claim("oura", Work::News, 3, LEASE).await.expect("claimed").is_empty());
     let known = &first[0];
     assert_eq!(known.vendor_user.as_deref(), Some("v-1"));
     assert_eq!((known.attempts, known.failures, known.origin.name()), (0, 0, "live"));
     let depths = queue.depths().await.expect("depths");
-    assert_eq!((depths[0].vendor.as_str(), depths[0].due, depths[0].later), ("whoop", 4, 0));
+    assert_eq!((depths[0].vendor.as_str(), depths[0].due, depths[0].later), ("whoop", 2, 0));
 }
 
 #[tokio::test]
@@ -184,7 +194,7 @@ async fn all_replicas_together_never_exceed_a_quota() {
         Quota { per: Per::App, window_s: 3_600, calls: 40 },
         Quota { per: Per::App, window_s: 86_400, calls: 1_000 },
     ];
-    let buckets = quota::buckets(&quotas, connection(), 1);
+    let buckets = quota::buckets(&quotas, connection(), Origin::Live, 1);
     let mut workers = Vec::new();
     for _ in 0..3 {
         let queue = PostgresQueue::new(&world.settings()).expect("a queue");
@@ -195,7 +205,7 @@ async fn all_replicas_together_never_exceed_a_quota() {
                 for _ in 0..10 {
                     match queue.take("whoop", connection(), &buckets).await.expect("an answer") {
                         Taken::Granted { .. } => granted += 1,
-                        Taken::Wait { app, user } => {
+                        Taken::Wait { app, user, .. } => {
                             assert!(user.is_zero() && !app.is_zero(), "{app:?} {user:?}");
                             assert!(app <= Duration::from_secs(3_730), "{app:?}");
                         }
@@ -220,13 +230,13 @@ async fn all_replicas_together_never_exceed_a_quota() {
 async fn a_window_opens_again_and_the_vendor_s_word_stands_above_it() {
     let (_world, queue) = world(&[]).await;
     let person = [Quota { per: Per::User, window_s: 1, calls: 2 }];
-    let buckets = quota::buckets(&person, connection(), 1);
+    let buckets = quota::buckets(&person, connection(), Origin::Live, 1);
     let take = async || queue.take("whoop", connection(), &buckets).await.expect("an answer");
     assert!(is_granted(take().await) && is_granted(take().await));
-    let Taken::Wait { app, user } = take().await else { panic!("a third") };
+    let Taken::Wait { app, user, .. } = take().await else { panic!("a third") };
     assert!(app.is_zero() && user <= Duration::from_millis(1_040), "{app:?} {user:?}");
     let other = ConnectionId::derive("whoop", "v-2", &user_2());
-    let theirs = quota::buckets(&person, other, 1);
+    let theirs = quota::buckets(&person, other, Origin::Live, 1);
     let granted = async |vendor, connection, buckets: &[_]| {
         is_granted(queue.take(vendor, connection, buckets).await.expect("an answer"))
     };

@@ -19,6 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 /// The app's secret.
 pub(crate) const SECRET: &str = "not&a+canary-secret";
 
+/// The body for a path with its query.
+pub(crate) type Ranges = fn(&str) -> Option<String>;
+
 /// The server: what was asked of it, and where it is.
 #[derive(Clone)]
 pub(crate) struct Server {
@@ -30,6 +33,8 @@ pub(crate) struct Server {
     clock: Stopwatch,
     /// Bodies by path; what is not there is one of the misbehaviours below.
     pub(crate) documents: Arc<Mutex<BTreeMap<String, String>>>,
+    /// What answers a path with its query, where it has an answer; a moment later than the rest.
+    pub(crate) ranges: Arc<Mutex<Option<Ranges>>>,
     /// Whether every call but an exchange is answered by 401.
     pub(crate) refuses: Arc<AtomicBool>,
     /// Whether every call is answered by 503.
@@ -45,8 +50,9 @@ impl Server {
         let refresh = Arc::new((Mutex::new("canary-refresh-0".to_owned()), AtomicUsize::new(0)));
         let (asked, times, documents) = (Arc::default(), Arc::default(), Arc::default());
         let clock = Stopwatch::start();
-        let (refuses, down) = (Arc::default(), Arc::default());
-        let server = Self { address, asked, times, clock, documents, refuses, down, refresh };
+        let (refuses, down, ranges) = (Arc::default(), Arc::default(), Arc::default());
+        let server =
+            Self { address, asked, times, clock, documents, ranges, refuses, down, refresh };
         let played = server.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -95,6 +101,11 @@ impl Server {
         }
         let kept = self.documents.lock().unwrap().get(&path).cloned();
         if let Some(body) = kept {
+            return stream.write_all(plain("200 OK", json, &body).as_bytes()).await.ok();
+        }
+        let ranges = *self.ranges.lock().unwrap();
+        if let Some(body) = ranges.and_then(|ranges| ranges(&path)) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
             return stream.write_all(plain("200 OK", json, &body).as_bytes()).await.ok();
         }
         if request.starts_with("DELETE ") && path.starts_with("developer/") {

@@ -38,6 +38,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hydrator::fetch::Base;
 use crate::hydrator::quota;
 use crate::hydrator::tokens::Client;
+use crate::model::event::Origin;
 use crate::model::id::ConnectionId;
 use crate::stream::hydration::{Queue, Taken};
 use crate::vendors::ask::Api;
@@ -123,7 +124,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// [`Kind::RateLimitError`] where they are used up for longer than one waits; as the queue's calls.
 async fn permit(queue: &impl Queue, desk: &Desk, speed: u32) -> Result<()> {
     let nobody = ConnectionId(uuid::Uuid::nil());
-    let mut buckets = quota::buckets(desk.api.quotas(), nobody, speed);
+    let mut buckets = quota::buckets(desk.api.quotas(), nobody, Origin::Live, speed);
     buckets.retain(|bucket| bucket.subject.is_none());
     let mut patience = PATIENCE;
     loop {

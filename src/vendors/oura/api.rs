@@ -6,12 +6,35 @@ use bytes::Bytes;
 use crate::model::time::Day;
 use crate::vendors::Named;
 use crate::vendors::ask::{Api, Call, Need, Per, Quota, Renewal};
+use crate::vendors::history::{self, Collection, Poll, Window, collection as windows};
 use crate::vendors::oura::{Oura, RECORD_TYPES, is_id};
 use crate::vendors::wire::json;
 
 /// 5 000 calls in five minutes, as Oura's page of questions says it; whose they are it does not say, so they are taken
-/// for all of ours.
-const QUOTAS: &[Quota] = &[Quota { per: Per::App, window_s: 300, calls: 5_000 }];
+/// for all of ours. Half of them for history is ours.
+const QUOTAS: &[Quota] = &[
+    Quota { per: Per::App, window_s: 300, calls: 5_000 },
+    Quota { per: Per::History, window_s: 300, calls: 2_500 },
+];
+
+/// Every collection that has something to read. A month is ours, but for heart rates, of which a call gives no more.
+const HISTORY: &[Collection] = &[
+    windows("window.sleep", 30),
+    windows("window.daily_readiness", 30),
+    windows("window.daily_sleep", 30),
+    windows("window.daily_activity", 30),
+    windows("window.daily_spo2", 30),
+    windows("window.daily_stress", 30),
+    windows("window.daily_resilience", 30),
+    windows("window.daily_cardiovascular_age", 30),
+    windows("window.vo2_max", 30),
+    windows("window.workout", 30),
+    windows("window.session", 30),
+    windows("window.heartrate", 30),
+];
+
+/// A ring that was away from its phone brings its heart rates a day late; more is ours.
+const POLLS: &[Poll] = &[Poll { record_type: "heartrate", late_days: 1, back_days: 30 }];
 
 /// Ours, because nothing is documented: a document that is notified is there, or is in a moment; some were seen to take
 /// longer. After seven tries, an hour and three quarters, it is given up.
@@ -29,9 +52,15 @@ impl Api for Oura {
 
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
         let one = |path: String| Some(Call { path, query: Vec::new() });
+        if let Some(collected) = history::of(need.record_type) {
+            return range(collected, Window::parse(need.record_id)?);
+        }
         match need.record_type {
             // Never notified: the person's heart rates of a UTC day, which is what names them.
-            "heartrate" => Some(heart_rates(Day::parse(need.record_id)?)),
+            "heartrate" => {
+                let day = Day::parse(need.record_id)?;
+                Some(heart_rates(Window { from: day, to: day.next() }))
+            }
             "personal_info" => one("/v2/usercollection/personal_info".to_owned()),
             known if RECORD_TYPES.contains(&known) && is_id(need.record_id) => {
                 one(format!("/v2/usercollection/{}/{}", collection(known), need.record_id))
@@ -42,7 +71,12 @@ impl Api for Oura {
 
     /// The next page, until a page names none; one without a single element may name one, too.
     fn then(&self, need: &Need<'_>, answers: &[Bytes]) -> Option<Call> {
-        if need.record_type != "heartrate" || answers.len() >= PAGES_MAX {
+        // A window of too many pages is fetched in parts: that is not for us to see.
+        let goes_on = match need.record_type {
+            "heartrate" => answers.len() < PAGES_MAX,
+            other => history::of(other).is_some(),
+        };
+        if !goes_on {
             return None;
         }
         let json = json::parse(answers.last()?).ok()?;
@@ -71,6 +105,14 @@ impl Api for Oura {
     fn quotas(&self) -> &'static [Quota] {
         QUOTAS
     }
+
+    fn history(&self) -> &'static [Collection] {
+        HISTORY
+    }
+
+    fn polls(&self) -> &'static [Poll] {
+        POLLS
+    }
 }
 
 /// The collection that a type of notification stands in.
@@ -81,12 +123,23 @@ fn collection(record_type: &str) -> &str {
     }
 }
 
-fn heart_rates(day: Day) -> Call {
+/// What a collection has of a window. Its days are the person's own, and whether the last one is in it differs by
+/// collection: it is asked for, and a day that comes twice is a duplicate.
+fn range(collected: &str, window: Window) -> Option<Call> {
+    if collected == "heartrate" {
+        return Some(heart_rates(window));
+    }
+    let known = RECORD_TYPES.contains(&collected).then(|| collection(collected))?;
+    let query = vec![("start_date", window.from.to_string()), ("end_date", window.to.to_string())];
+    Some(Call { path: format!("/v2/usercollection/{known}"), query })
+}
+
+fn heart_rates(window: Window) -> Call {
     Call {
         path: "/v2/usercollection/heartrate".to_owned(),
         query: vec![
-            ("start_datetime", format!("{day}T00:00:00+00:00")),
-            ("end_datetime", format!("{}T00:00:00+00:00", day.next())),
+            ("start_datetime", format!("{}T00:00:00+00:00", window.from)),
+            ("end_datetime", format!("{}T00:00:00+00:00", window.to)),
         ],
     }
 }
@@ -140,9 +193,36 @@ mod tests {
         assert_eq!(next.query[2], ("next_token", "t/1==".to_owned()));
         let last = Bytes::from(r#"{"data":[{}],"next_token":null}"#);
         assert_eq!(VENDOR.then(&need, &[page.clone(), last]), None);
-        assert_eq!(VENDOR.then(&need, &vec![page; PAGES_MAX]), None, "no pages without end");
+        let pages = vec![page; PAGES_MAX];
+        assert_eq!(VENDOR.then(&need, &pages), None, "no pages without end");
+        let window = Need { record_type: "window.heartrate", record_id: WINDOW, ..need };
+        assert!(VENDOR.then(&window, &pages).is_some(), "none is left out: who asks divides it");
         let sleep = Need { record_type: "sleep", record_id: ID, ..need };
         assert_eq!(VENDOR.then(&sleep, &[Bytes::from(r#"{"next_token":"x"}"#)]), None);
+    }
+
+    const WINDOW: &str = "2026-03-01/2026-03-31";
+
+    #[test]
+    fn windows_of_every_collection_are_asked_for_page_by_page() {
+        let id = WINDOW;
+        for collection in VENDOR.history() {
+            let need = need(collection.windows, id);
+            let call = VENDOR.ask(&need).expect("a call");
+            let name = collection.windows.strip_prefix("window.").expect("a window");
+            let path = if name == "vo2_max" { "vO2_max" } else { name };
+            assert_eq!(call.path, format!("/v2/usercollection/{path}"));
+            let asked = call.query.iter().all(|(_, value)| id.contains(&value[..10]));
+            assert!(asked && call.query.len() == 2, "{call:?}");
+            let page = Bytes::from(r#"{"data":[],"next_token":"t"}"#);
+            let next = VENDOR.then(&need, std::slice::from_ref(&page)).expect("the next page");
+            assert_eq!(next.query[2], ("next_token", "t".to_owned()));
+            let last = Bytes::from(r#"{"data":[{}],"next_token":null}"#);
+            assert_eq!(VENDOR.then(&need, &[page, last]), None);
+        }
+        for (record_type, id) in [("window.sleep", "2026-03-01"), ("window.users", id)] {
+            assert_eq!(path(record_type, id), None, "{record_type} {id}");
+        }
     }
 
     #[test]

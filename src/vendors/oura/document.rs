@@ -20,6 +20,7 @@ use crate::model::event::{Content, Merge, Op, Reading, flag};
 use crate::model::id::sample_id;
 use crate::model::metric::{self, Metric};
 use crate::model::time::{Day, Micros};
+use crate::vendors::history;
 use crate::vendors::oura::{day, id, session};
 use crate::vendors::wire::answer::objects;
 use crate::vendors::wire::json::{self, At, Json};
@@ -64,7 +65,7 @@ fn kind(record_type: &str) -> Option<Kind> {
 
 /// What a body says that was fetched for this type of record.
 pub(super) fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
-    let Some(kind) = kind(record_type) else {
+    let Some(kind) = kind(history::of(record_type).unwrap_or(record_type)) else {
         return Err(Reject::invalid(Path::root(), "no type of record of this vendor"));
     };
     let json = json::parse(raw.body)?;

@@ -12,14 +12,22 @@ use uuid::Uuid;
 use crate::model::time::{Day, Micros, Moment};
 use crate::vendors::Named;
 use crate::vendors::ask::{Answer, Api, Call, Need, Per, Quota, Renewal, Told, number, usual};
+use crate::vendors::history::{self, Collection, Window, collection};
 use crate::vendors::whoop::Whoop;
 use crate::vendors::wire::json;
 
-/// All of our calls together: 100 in a minute, 10 000 in a day.
+/// All of our calls together: 100 in a minute, 10 000 in a day. What of it history has is ours (`vendors.md` §2.7): a
+/// person's three months are 24 calls.
 const QUOTAS: &[Quota] = &[
     Quota { per: Per::App, window_s: 60, calls: 100 },
     Quota { per: Per::App, window_s: 86_400, calls: 10_000 },
+    Quota { per: Per::History, window_s: 60, calls: 20 },
+    Quota { per: Per::History, window_s: 86_400, calls: 5_000 },
 ];
+
+/// Nights are the sleeps, the cycles that they begin and the recoveries from them, because none of these is whole without
+/// the others. Of so many days each of the three is a page, or two.
+const HISTORY: &[Collection] = &[collection("window.nights", 20), collection("window.workout", 30)];
 
 /// Ours, because nothing is documented: a notification names what is there or is about to be, and
 /// WHOOP itself repeats one for about an hour. After seven tries, an hour and three quarters, the
@@ -42,6 +50,9 @@ impl Api for Whoop {
     }
 
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
+        if history::of(need.record_type).is_some() {
+            return page(need, &[]);
+        }
         let path = match need.record_type {
             "sleep" => format!("/v2/activity/sleep/{}", uuid(need.record_id)?),
             // No route takes a sleep's id for its recovery: the sleep says of which cycle it is.
@@ -60,6 +71,9 @@ impl Api for Whoop {
     /// A recovery is its sleep, itself, and the cycles before and after that sleep, with their sleeps. A cycle is itself
     /// and the sleep that began it.
     fn then(&self, need: &Need<'_>, answers: &[Bytes]) -> Option<Call> {
+        if history::of(need.record_type).is_some() {
+            return page(need, answers);
+        }
         let path = match (need.record_type, answers.len()) {
             ("recovery", 1) => format!("/v2/cycle/{}/recovery", night(answers.first()?)?.cycle),
             ("recovery", 2) => return around(answers.first()?, "/v2/cycle"),
@@ -95,6 +109,50 @@ impl Api for Whoop {
     fn quotas(&self) -> &'static [Quota] {
         QUOTAS
     }
+
+    fn history(&self) -> &'static [Collection] {
+        HISTORY
+    }
+}
+
+/// Ours: how many days before and behind a window the sleeps are asked for that its cycles began with, and its recoveries
+/// are from.
+const AROUND: (i32, i32) = (2, 1);
+/// Ours: the longest token of a page that is sent back.
+const TOKEN_BYTES_MAX: usize = 2_048;
+
+/// The next page of a window, after these: of a collection until one names none, and then of the next collection.
+fn page(need: &Need<'_>, answers: &[Bytes]) -> Option<Call> {
+    let window = Window::parse(need.record_id)?;
+    let collections: &[(&str, Window)] = match history::of(need.record_type)? {
+        "nights" => &[
+            ("/v2/activity/sleep", window.widened(AROUND.0, AROUND.1)),
+            ("/v2/cycle", window),
+            ("/v2/recovery", window),
+        ],
+        "workout" => &[("/v2/activity/workout", window)],
+        _ => return None,
+    };
+    let (mut at, mut token) = (0, None);
+    for answer in answers {
+        token = next_token(answer);
+        at += usize::from(token.is_none());
+    }
+    let (path, window) = collections.get(at)?;
+    let mut query = vec![
+        ("start", format!("{}T00:00:00.000Z", window.from)),
+        ("end", format!("{}T00:00:00.000Z", window.to)),
+        ("limit", PAGE_MAX.to_string()),
+    ];
+    query.extend(token.map(|token| ("nextToken", token)));
+    Some(Call { path: (*path).to_owned(), query })
+}
+
+/// What a page names the next one by; none where there is no next one, or it is no page.
+fn next_token(page: &[u8]) -> Option<String> {
+    let json = json::parse(page).ok()?;
+    let token = json.root().get("next_token")?.text().ok()?.to_owned();
+    Some(token).filter(|token| (1..=TOKEN_BYTES_MAX).contains(&token.len()))
 }
 
 /// An id in the one way in which it stands in a path.
@@ -208,6 +266,39 @@ mod tests {
         let next = VENDOR.then(&cycle, &answers[..1]).map(|call| call.path);
         assert_eq!(next.as_deref(), Some("/v2/cycle/93840022/sleep"));
         assert_eq!(VENDOR.then(&cycle, &answers[..2]), None);
+    }
+
+    #[test]
+    fn a_window_of_nights_is_its_sleeps_cycles_and_recoveries_page_by_page() {
+        let need = need("window.nights", "2026-03-01/2026-03-21");
+        let more = |token: &str| Bytes::from(format!(r#"{{"records":[],"next_token":{token}}}"#));
+        let mut calls = vec![VENDOR.ask(&need).expect("a call")];
+        let mut answers = Vec::new();
+        for answer in [more(r#""t/1==""#), more("null"), more(r#""""#), Bytes::from("{}")] {
+            answers.push(answer);
+            calls.extend(VENDOR.then(&need, &answers));
+        }
+        let asked: Vec<(&str, &str, usize)> = calls
+            .iter()
+            .map(|call| (call.path.as_str(), call.query[0].1.as_str(), call.query.len()))
+            .collect();
+        let sleeps = "2026-02-27T00:00:00.000Z";
+        let first = "2026-03-01T00:00:00.000Z";
+        assert_eq!(
+            asked,
+            [
+                ("/v2/activity/sleep", sleeps, 3),
+                ("/v2/activity/sleep", sleeps, 4),
+                ("/v2/cycle", first, 3),
+                ("/v2/recovery", first, 3),
+            ]
+        );
+        assert_eq!(calls[1].query[3], ("nextToken", "t/1==".to_owned()));
+        assert_eq!(calls[0].query[1].1, "2026-03-22T00:00:00.000Z");
+        assert_eq!(calls[2].query[1].1, "2026-03-21T00:00:00.000Z");
+        assert!(calls.iter().all(|call| call.query[2] == ("limit", "25".to_owned())));
+        assert_eq!(path("window.nights", "2026-03-01"), None);
+        assert_eq!(path("window.sleep", "2026-03-01/2026-03-02"), None);
     }
 
     #[test]

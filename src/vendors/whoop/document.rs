@@ -13,6 +13,7 @@
 //!   left out: it would take the day from what is known of it.
 //! - A recovery on a page without its sleep is asked for again by itself; alone, it is refused. So
 //!   nothing is asked for twice by what was asked for.
+//! - A window of nights has all three as records: its sleeps, its recoveries and its cycles.
 //! - While `user_calibrating`, a recovery score is none; the rest says so in an attribute.
 //! - No metric, so not taken: sleep cycles, heart rate zones, altitude, percent recorded.
 
@@ -24,6 +25,7 @@ use crate::error::{Path, Reject};
 use crate::model::contract::header;
 use crate::model::metric;
 use crate::model::time::{Day, Micros, Moment, parse_offset};
+use crate::vendors::history;
 use crate::vendors::whoop::{sport, user};
 use crate::vendors::wire::answer::{Stands, objects};
 use crate::vendors::wire::json::{self, At};
@@ -95,8 +97,10 @@ const ON_FOOT: &[Field] =
 
 /// What a body says that was fetched for this type of record.
 pub(super) fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
-    let known = ["sleep", "recovery", "cycle", "workout", "body"];
-    let Some(asked) = known.into_iter().find(|name| *name == record_type) else {
+    let known =
+        ["sleep", "recovery", "cycle", "workout", "body", "window.nights", "window.workout"];
+    let known = known.into_iter().find(|name| *name == record_type);
+    let Some(asked) = known.map(|name| history::of(name).unwrap_or(name)) else {
         return Err(Reject::invalid(Path::root(), "no type of record of this vendor"));
     };
     let json = json::parse(raw.body)?;
@@ -124,9 +128,9 @@ pub(super) fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject
 fn shape(asked: &'static str, at: &At<'_>) -> &'static str {
     let has = |name| at.member(name).is_some();
     match asked {
-        "recovery" if has("sleep_id") => "recovery",
-        "recovery" | "cycle" if has("nap") => "sleep",
-        "recovery" => "cycle",
+        "recovery" | "nights" if has("sleep_id") => "recovery",
+        "recovery" | "cycle" | "nights" if has("nap") => "sleep",
+        "recovery" | "nights" => "cycle",
         _ => asked,
     }
 }
@@ -188,7 +192,9 @@ impl Body<'_> {
             received_at: self.raw.received_at,
         };
         let record = match shape(self.asked, at) {
-            "sleep" if self.asked != "sleep" => return night(at).map(|_| None),
+            "sleep" if !["sleep", "nights"].contains(&self.asked) => {
+                return night(at).map(|_| None);
+            }
             "sleep" => sleep(&head, at)?,
             "recovery" => return self.recovery(&head, stands, at).map(Some),
             "cycle" => {

@@ -1,0 +1,2 @@
+DROP INDEX gaps_to_open;
+ALTER TABLE gaps DROP COLUMN opened_at;
