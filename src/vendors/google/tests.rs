@@ -84,37 +84,27 @@ fn read(body: &str, record_type: &str, record_id: &str) -> Vec<Item> {
 }
 
 fn records(items: &[Item]) -> Vec<&VendorRecord> {
-    let record = |item: &'_ Item| matches!(item.what, What::Record(_));
-    items
-        .iter()
-        .filter(|item| record(item))
-        .map(|item| match &item.what {
-            What::Record(record) => record.as_ref(),
-            other => panic!("{other:?}"),
-        })
-        .collect()
+    let mut found = Vec::new();
+    for item in items {
+        if let What::Record(record) = &item.what {
+            found.push(record.as_ref());
+        }
+    }
+    found
 }
 
-fn values<'a>(content: &'a Content, metric: &str) -> Vec<f64> {
-    let of: fn(&'a crate::model::event::Reading) -> Option<f64> = |reading| reading.value;
-    content.readings.iter().filter(|it| it.metric == metric).filter_map(of).collect()
+fn values(content: &Content, metric: &str) -> Vec<f64> {
+    content.readings.iter().filter(|it| it.metric == metric).filter_map(|it| it.value).collect()
 }
 
 fn fetches(items: &[Item]) -> Vec<(i32, &str, &str)> {
-    let fetch = |item: &'_ Item| match &item.what {
-        What::Fetch { .. } => true,
-        _ => false,
-    };
-    items
-        .iter()
-        .filter(|item| fetch(item))
-        .map(|item| match &item.what {
-            What::Fetch { record_type, record_id } => {
-                (item.index, *record_type, record_id.as_str())
-            }
-            other => panic!("{other:?}"),
-        })
-        .collect()
+    let mut found = Vec::new();
+    for item in items {
+        if let What::Fetch { record_type, record_id } = &item.what {
+            found.push((item.index, *record_type, record_id.as_str()));
+        }
+    }
+    found
 }
 
 // ── who is believed ────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,7 +206,10 @@ fn the_days_of_an_interval_are_those_that_its_type_is_asked_for_by() {
             r#"{{"data":{{"healthUserId":"u","operation":"UPSERT","dataType":"{kind}","intervals":[{interval}]}}}}"#
         );
         let items = parse(&body).expect("items");
-        fetches(&items).into_iter().map(|(.., id)| id[8..10].to_owned()).collect()
+        fetches(&items)
+            .into_iter()
+            .map(|(.., id)| id.chars().skip("2026-03-".len()).take(2).collect())
+            .collect()
     };
     let physical = r#"{"physicalTimeInterval":{"startTime":"2026-03-28T22:14:30Z","endTime":"2026-03-29T06:02:30Z"}}"#;
     assert_eq!(of("sleep", physical), ["28", "29"]);
