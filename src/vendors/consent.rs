@@ -102,6 +102,11 @@ pub trait Consent: Sync {
     /// What is asked for.
     fn scopes(&self) -> &'static [&'static str];
 
+    /// What the person's page is asked for besides (Google gives no refresh token without).
+    fn besides(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
     /// Whether the vendor checks that who exchanges a code is who asked for it (RFC 7636, S256).
     fn pkce(&self) -> bool {
         false

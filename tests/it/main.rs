@@ -19,6 +19,7 @@ mod documents;
 mod door;
 mod fetch;
 mod golden;
+mod google;
 mod http;
 mod hydrator;
 mod import;

@@ -223,6 +223,7 @@ impl<C: Consents, V: Vault, Q: Queue> Door<C, V, Q> {
         if !scopes.is_empty() {
             query.push(("scope", &*scopes));
         }
+        query.extend(desk.consent.besides());
         let challenge = challenge(&begun.verifier);
         if desk.consent.pkce() {
             query.extend([("code_challenge", &*challenge), ("code_challenge_method", "S256")]);

@@ -26,6 +26,11 @@ impl Consent for Google {
         SCOPES
     }
 
+    /// Without the first two there is a refresh token at most once, and not for who reconnects.
+    fn besides(&self) -> &'static [(&'static str, &'static str)] {
+        &[("access_type", "offline"), ("prompt", "consent"), ("include_granted_scopes", "true")]
+    }
+
     fn pkce(&self) -> bool {
         true
     }

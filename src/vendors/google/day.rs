@@ -72,7 +72,8 @@ impl Bucket {
         let first = dated().next()?.start;
         let end = dated().map(last).max_by_key(|time| time.at_us)?;
         let times = (first, Some(end));
-        let mut sheet = Sheet::new(head, kind.record_type, day.to_string(), Zone::unknown(), times);
+        let mut sheet =
+            Sheet::new(head, kind.record_type(), day.to_string(), Zone::unknown(), times);
         if first.local_date() == end.local_date() {
             sheet.belongs(first.local_date(), "civil_midnight");
         }
@@ -101,7 +102,7 @@ pub(super) fn daily(
     fields: &'static [Field],
 ) -> Result<VendorRecord, Reject> {
     let times = (Time::floating_midnight(day), Some(Time::floating_midnight(day.next())));
-    let mut sheet = Sheet::of_day(head, kind.record_type, day, Zone::unknown(), times);
+    let mut sheet = Sheet::of_day(head, kind.record_type(), day, Zone::unknown(), times);
     point::tell(&mut sheet, point::origin(point)?);
     let ends = day.next().start_utc_us().saturating_add(WEST_US);
     if of == Daily::Day && head.received_at < ends {

@@ -182,7 +182,7 @@ impl List<'_> {
         }
         let told = self.window.filter(|window| window.gone && !self.bad && !self.kind.is_session());
         for day in told.iter().flat_map(Window::days).filter(|day| !self.seen.contains(day)) {
-            add(after, thin::tombstone(VENDOR.name(), self.kind.record_type, day.to_string()));
+            add(after, thin::tombstone(VENDOR.name(), self.kind.record_type(), day.to_string()));
         }
         items.sort_by_key(|item| item.index);
         items

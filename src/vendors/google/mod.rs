@@ -209,7 +209,7 @@ fn changes(element: &At<'_>) -> Result<Vec<What>, Reject> {
     }
     let windows = window::of_notification(data, kind, gone)?;
     let fetch = |window: window::Window| What::Fetch {
-        record_type: kind.record_type,
+        record_type: kind.windows,
         record_id: window.to_string(),
     };
     Ok(windows.into_iter().map(fetch).collect())

@@ -3,6 +3,7 @@
 //! A type is called `heart-rate` in paths and notifications, `heart_rate` in filters, `heartRate` in points. What is in
 //! no table here is unknown, and is counted until somebody looks at it.
 
+use crate::vendors::history::{self, Collection, collection};
 use crate::vendors::wire::sheet::{Field, field};
 
 /// A type whose points are taken.
@@ -12,9 +13,11 @@ pub(super) struct Type {
     pub(super) name: &'static str,
     /// In points.
     pub(super) member: &'static str,
-    /// Our name of its records.
-    pub(super) record_type: &'static str,
+    /// The type of its windows, as rows are of it.
+    pub(super) windows: &'static str,
     pub(super) form: Form,
+    /// The days of one list where many are asked for. Ours: what Google gives in a few pages of a few megabytes.
+    pub(super) days: i32,
 }
 
 /// What points of a type are.
@@ -52,33 +55,32 @@ impl Type {
         matches!(self.form, Form::Exercise | Form::Daily(..))
     }
 
-    /// The days of one list where many are asked for: what Google gives in a few pages of a few megabytes.
-    pub(super) const fn days(&self) -> i32 {
-        match self.form {
-            Form::Sample(_) => 1,
-            Form::Interval(_) => 7,
-            Form::Sleep | Form::Exercise => 30,
-            Form::Daily(..) => 90,
-        }
+    /// Our name of its records.
+    pub(super) fn record_type(&self) -> &'static str {
+        history::of(self.windows).unwrap_or(self.windows)
     }
 }
 
 const fn sample(
-    name: &'static str,
-    member: &'static str,
-    record_type: &'static str,
+    (name, member): (&'static str, &'static str),
+    windows: &'static str,
     fields: &'static [Field],
+    days: i32,
 ) -> Type {
-    Type { name, member, record_type, form: Form::Sample(fields) }
+    Type { name, member, windows, form: Form::Sample(fields), days }
+}
+
+const fn interval(name: &'static str, windows: &'static str, fields: &'static [Field]) -> Type {
+    Type { name, member: name, windows, form: Form::Interval(fields), days: 7 }
 }
 
 const fn daily(
     name: &'static str,
     member: &'static str,
-    record_type: &'static str,
-    form: (&'static [Field], Daily),
+    windows: &'static str,
+    (fields, of): (&'static [Field], Daily),
 ) -> Type {
-    Type { name, member, record_type, form: Form::Daily(form.0, form.1) }
+    Type { name, member, windows, form: Form::Daily(fields, of), days: 90 }
 }
 
 const HEART_RATE: &[Field] = &[field(&["beatsPerMinute"], "heart_rate")];
@@ -112,29 +114,51 @@ const DAILY_SKIN: &[Field] = &[field(&["nightlyTemperatureCelsius"], "skin_tempe
 
 #[rustfmt::skip]
 static TYPES: &[Type] = &[
-    Type { name: "sleep", member: "sleep", record_type: "sleep", form: Form::Sleep },
-    Type { name: "exercise", member: "exercise", record_type: "workout", form: Form::Exercise },
-    sample("heart-rate", "heartRate", "heart_rate", HEART_RATE),
-    sample("heart-rate-variability", "heartRateVariability", "heart_rate_variability", HRV),
-    sample("oxygen-saturation", "oxygenSaturation", "oxygen_saturation", OXYGEN),
-    sample("core-body-temperature", "coreBodyTemperature", "core_body_temperature", CORE),
-    sample("run-vo2-max", "runVo2Max", "run_vo2_max", VO2_MAX),
-    sample("weight", "weight", "weight", WEIGHT),
-    sample("body-fat", "bodyFat", "body_fat", FAT),
-    sample("height", "height", "height", HEIGHT),
-    Type { name: "steps", member: "steps", record_type: "steps", form: Form::Interval(STEPS) },
-    Type { name: "distance", member: "distance", record_type: "distance", form: Form::Interval(DISTANCE) },
-    Type { name: "floors", member: "floors", record_type: "floors", form: Form::Interval(FLOORS) },
-    daily("daily-heart-rate-variability", "dailyHeartRateVariability", "daily_heart_rate_variability",
-        (DAILY_HRV, Daily::Night)),
-    daily("daily-resting-heart-rate", "dailyRestingHeartRate", "daily_resting_heart_rate",
-        (DAILY_RESTING, Daily::Day)),
-    daily("daily-respiratory-rate", "dailyRespiratoryRate", "daily_respiratory_rate",
-        (DAILY_BREATHS, Daily::Night)),
-    daily("daily-oxygen-saturation", "dailyOxygenSaturation", "daily_oxygen_saturation",
-        (DAILY_OXYGEN, Daily::Night)),
+    Type { name: "sleep", member: "sleep", windows: "window.sleep", form: Form::Sleep, days: 30 },
+    Type { name: "exercise", member: "exercise", windows: "window.workout", form: Form::Exercise, days: 30 },
+    sample(("heart-rate", "heartRate"), "window.heart_rate", HEART_RATE, 1),
+    sample(("heart-rate-variability", "heartRateVariability"), "window.heart_rate_variability", HRV, 7),
+    sample(("oxygen-saturation", "oxygenSaturation"), "window.oxygen_saturation", OXYGEN, 7),
+    sample(("core-body-temperature", "coreBodyTemperature"), "window.core_body_temperature", CORE, 30),
+    sample(("run-vo2-max", "runVo2Max"), "window.run_vo2_max", VO2_MAX, 90),
+    sample(("weight", "weight"), "window.weight", WEIGHT, 90),
+    sample(("body-fat", "bodyFat"), "window.body_fat", FAT, 90),
+    sample(("height", "height"), "window.height", HEIGHT, 90),
+    interval("steps", "window.steps", STEPS),
+    interval("distance", "window.distance", DISTANCE),
+    interval("floors", "window.floors", FLOORS),
+    daily("daily-heart-rate-variability", "dailyHeartRateVariability",
+        "window.daily_heart_rate_variability", (DAILY_HRV, Daily::Night)),
+    daily("daily-resting-heart-rate", "dailyRestingHeartRate",
+        "window.daily_resting_heart_rate", (DAILY_RESTING, Daily::Day)),
+    daily("daily-respiratory-rate", "dailyRespiratoryRate",
+        "window.daily_respiratory_rate", (DAILY_BREATHS, Daily::Night)),
+    daily("daily-oxygen-saturation", "dailyOxygenSaturation",
+        "window.daily_oxygen_saturation", (DAILY_OXYGEN, Daily::Night)),
     daily("daily-sleep-temperature-derivations", "dailySleepTemperatureDerivations",
-        "daily_sleep_temperature_derivations", (DAILY_SKIN, Daily::Night)),
+        "window.daily_sleep_temperature_derivations", (DAILY_SKIN, Daily::Night)),
+];
+
+/// The history of each, what matters most first. Fitbit's accounts go back for ever.
+pub(super) static HISTORY: &[Collection] = &[
+    collection("window.sleep", 30),
+    collection("window.daily_heart_rate_variability", 90),
+    collection("window.daily_resting_heart_rate", 90),
+    collection("window.daily_respiratory_rate", 90),
+    collection("window.daily_oxygen_saturation", 90),
+    collection("window.daily_sleep_temperature_derivations", 90),
+    collection("window.workout", 30),
+    collection("window.run_vo2_max", 90),
+    collection("window.weight", 90),
+    collection("window.body_fat", 90),
+    collection("window.height", 90),
+    collection("window.core_body_temperature", 30),
+    collection("window.steps", 7),
+    collection("window.distance", 7),
+    collection("window.floors", 7),
+    collection("window.heart_rate_variability", 7),
+    collection("window.oxygen_saturation", 7),
+    collection("window.heart_rate", 1),
 ];
 
 /// Types that say nothing that the vocabulary has a metric for, or nothing that others do not say better.
@@ -163,9 +187,10 @@ pub(super) fn of_name(name: &str) -> Option<&'static Type> {
     TYPES.iter().find(|known| known.name == name)
 }
 
-/// The type whose records have this type of ours.
+/// The type whose windows these are, or whose records.
 pub(super) fn of_record(record_type: &str) -> Option<&'static Type> {
-    TYPES.iter().find(|known| known.record_type == record_type)
+    let plain = history::of(record_type).unwrap_or(record_type);
+    TYPES.iter().find(|known| known.record_type() == plain)
 }
 
 /// Whether a type of this name is known, and left alone.
@@ -177,4 +202,17 @@ pub(super) fn is_untaken(name: &str) -> bool {
 #[cfg(test)]
 pub(super) fn all() -> &'static [Type] {
     TYPES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_of_every_type_is_asked_for_in_its_own_lists() {
+        assert_eq!(HISTORY.len(), TYPES.len());
+        for kind in TYPES {
+            assert!(HISTORY.contains(&collection(kind.windows, kind.days)), "{}", kind.name);
+        }
+    }
 }

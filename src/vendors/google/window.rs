@@ -1,9 +1,10 @@
 //! What is asked for: a type over whole days, as the id of a row.
 //!
-//! `2026-03-28..2026-03-30` is two days, the second date being the first that is not meant; `…/gone` behind it says that
-//! somebody deleted something in them, and that a day of which there is nothing is to be told. Days are UTC's, or for
-//! types that Google filters by the person's dates, those ([`Type::is_civil`]). Whoever asks, for a notification or for
-//! a history, asks in these rows: so ten notifications of an afternoon are one fetch.
+//! A row is a window as histories are made of ([`crate::vendors::history`]): `2026-03-28/2026-03-30` is two days, the
+//! second date being the first that is not meant. `…/gone` behind it says that somebody deleted something in them, and
+//! that a day of which there is nothing is to be told. Days are UTC's, or for types that Google filters by the person's
+//! dates, those ([`Type::is_civil`]). Whoever asks, for a notification or for a history, asks in these rows: so ten
+//! notifications of an afternoon are one fetch.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,6 +14,7 @@ use jiff::civil::Date;
 use super::types::Type;
 use crate::error::Reject;
 use crate::model::time::{Day, Micros, Moment};
+use crate::vendors::history;
 use crate::vendors::wire::json::At;
 
 const HOUR_US: Micros = 3_600_000_000;
@@ -41,8 +43,8 @@ pub(super) struct Window {
 
 impl fmt::Display for Window {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gone = if self.gone { GONE } else { "" };
-        write!(out, "{}..{}{gone}", self.from, self.until)
+        history::Window { from: self.from, to: self.until }.fmt(out)?;
+        out.write_str(if self.gone { GONE } else { "" })
     }
 }
 
@@ -53,10 +55,8 @@ impl Window {
             Some(days) => (days, true),
             None => (text, false),
         };
-        let (from, until) = days.split_once("..")?;
-        let (from, until) = (Day::parse(from)?, Day::parse(until)?);
-        let length = until.0.checked_sub(from.0)?;
-        (1..=DAYS_MAX).contains(&length).then_some(Self { from, until, gone })
+        let history::Window { from, to: until } = history::Window::parse(days)?;
+        (until.0.saturating_sub(from.0) <= DAYS_MAX).then_some(Self { from, until, gone })
     }
 
     /// Whether a day is meant.
@@ -99,7 +99,7 @@ pub(super) fn of_notification(
 /// whoever asks, but for a deletion's, which must not speak of days that nobody named.
 fn split((from, until): (Day, Day), kind: &Type, gone: bool, windows: &mut BTreeSet<Window>) {
     let near = until.0.saturating_sub(from.0) <= NEAR_DAYS;
-    let step = if near { 1 } else { kind.days() };
+    let step = if near { 1 } else { kind.days };
     let mut first = if gone { from.0 } else { from.0 - from.0.rem_euclid(step) };
     while first < until.0 {
         let next = first.saturating_add(step);
