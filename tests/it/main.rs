@@ -42,6 +42,7 @@ mod tls;
 mod top;
 mod turns;
 mod vendor_laws;
+mod withings;
 
 #[path = "../played/mod.rs"]
 mod played;
