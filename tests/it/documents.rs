@@ -2,7 +2,7 @@
 //!
 //! The hydrator is played by the test: what it would have fetched is written to `raw-documents` as it writes it.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "what a test cannot go on without ends it")]
+#![expect(clippy::expect_used, reason = "what a test cannot go on without ends it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -535,5 +535,7 @@ async fn rows_until(rows: &Rows, count: usize) -> Vec<String> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("{:?}", rows.ids())
+    let ids = rows.ids();
+    assert_eq!(ids.len(), count, "{ids:?}");
+    ids
 }
