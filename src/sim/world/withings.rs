@@ -319,6 +319,27 @@ fn summary(telling: &Telling<'_>, number: u64, sleep: &Sleep, at: Micros) -> Ver
     telling.version(truth, &document)
 }
 
+/// What was measured through one phase, which begins at this second.
+fn piece(start: i64, phase: Phase, heart: Option<i32>, hrv: Option<i32>) -> String {
+    let state = match phase {
+        Phase::Awake => 0,
+        Phase::Light => 1,
+        Phase::Deep => 2,
+        Phase::Rem => 3,
+    };
+    // What is empty is written as a list.
+    let map = |value: Option<i32>| match value {
+        Some(value) => json!({ start.to_string(): value }),
+        None => json!([]),
+    };
+    json!({
+        "startdate": start, "enddate": start + i64::from(PHASE_S), "state": state,
+        "model": "Aura Sensor V2", "model_id": 63, "hr": map(heart), "rr": [],
+        "rmssd": map(hrv), "sdnn_1": [], "hrv_quality": map(hrv.map(|_| 5)),
+    })
+    .to_string()
+}
+
 /// What was measured through a sleep: a piece for each phase, parted by commas.
 fn samples(telling: &Telling<'_>, number: u64, sleep: &Sleep, at: Micros) -> Version {
     let zone = zone((sleep.start, sleep.start_offset_s), (sleep.end, sleep.end_offset_s));
@@ -328,28 +349,10 @@ fn samples(telling: &Telling<'_>, number: u64, sleep: &Sleep, at: Micros) -> Ver
     truth.sampled("hrv_rmssd", (sleep.start, PHASE_S), &sleep.hrv);
     truth.intervals = sleep.stages();
     let phases = (0_i64..).zip(&sleep.phases).zip(sleep.heart.iter().zip(&sleep.hrv));
-    let piece = |((nth, phase), (heart, hrv)): ((i64, &Phase), (&Option<i32>, &Option<i32>))| {
-        let start = sleep.start / SECOND + nth * i64::from(PHASE_S);
-        let state = match phase {
-            Phase::Awake => 0,
-            Phase::Light => 1,
-            Phase::Deep => 2,
-            Phase::Rem => 3,
-        };
-        // What is empty is written as a list.
-        let map = |value: &Option<i32>| match value {
-            Some(value) => json!({ start.to_string(): value }),
-            None => json!([]),
-        };
-        let quality = map(&hrv.map(|_| 5));
-        json!({
-            "startdate": start, "enddate": start + i64::from(PHASE_S), "state": state,
-            "model": "Aura Sensor V2", "model_id": 63, "hr": map(heart), "rr": [],
-            "rmssd": map(hrv), "sdnn_1": [], "hrv_quality": quality,
-        })
-        .to_string()
-    };
-    let pieces: Vec<String> = phases.map(piece).collect();
+    let begins = |nth: i64| sleep.start / SECOND + nth * i64::from(PHASE_S);
+    let pieces: Vec<String> = phases
+        .map(|((nth, phase), (heart, hrv))| piece(begins(nth), *phase, *heart, *hrv))
+        .collect();
     Version { ready: at, kind: "", document: Some(pieces.join(",")), truth }
 }
 
