@@ -43,6 +43,7 @@ mod tls;
 mod top;
 mod turns;
 mod vendor_laws;
+mod withings;
 
 #[path = "../played/mod.rs"]
 mod played;

@@ -31,3 +31,4 @@ pub mod story;
 pub mod terra;
 pub mod truth;
 pub mod whoop;
+pub mod withings;

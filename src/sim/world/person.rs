@@ -9,7 +9,7 @@ use super::truth::Interval;
 use crate::model::time::{Day, Micros};
 
 /// Where people live, and whither they go: places of one row are near enough for a night's flight.
-const ROUTES: &[(&str, &str)] = &[
+pub(super) const ROUTES: &[(&str, &str)] = &[
     ("Europe/Berlin", "America/New_York"),
     ("Europe/London", "Asia/Kolkata"),
     ("America/New_York", "America/Los_Angeles"),

@@ -17,7 +17,7 @@ use super::grant::Tokens;
 use super::place::SECOND;
 use super::quota::{Left, Limit};
 use super::story::{Account, Entry, Made, Notice, Plan, Telling, Version, Way};
-use super::{garmin, oura, polar, terra, whoop};
+use super::{garmin, oura, polar, terra, whoop, withings};
 use crate::model::time::Micros;
 
 /// Headers of a request or an answer.
@@ -133,6 +133,7 @@ impl Played {
         Self(&polar::PLAYER),
         Self(&terra::PLAYER),
         Self(&whoop::PLAYER),
+        Self(&withings::PLAYER),
     ];
 
     /// The vendor of this name.

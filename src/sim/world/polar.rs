@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::grant::Tokens;
 use super::person::{Lived, PHASE_S, Phase, Sleep, Workout, mean};
 use super::place::{HOUR, MINUTE, SECOND, day_at, local, utc};
-use super::player::{Delivery, House, Player, Reply};
+use super::player::{Ask, Delivery, House, Player, Reply, Wanted};
 use super::quota::{Left, Limit};
 use super::story::{Account, Made, Notice, Telling, Version};
 use super::truth::Truth;
@@ -89,6 +89,21 @@ impl Player for Polar {
             token_s: 315_360_000,
             rotates: false,
         }
+    }
+
+    /// Nobody's device here senses more: that there is nothing is an answer.
+    fn asks(&self, ask: &Ask, path: &str) -> Wanted {
+        match ask.method.as_str() {
+            "GET" if path.starts_with("/v3/users/biosensing/") => Wanted::Nothing(204),
+            "GET" => Wanted::Record,
+            _ => Wanted::Nothing(405),
+        }
+    }
+
+    fn failed(&self, status: u16, error: &str) -> Reply {
+        let nothing = status == 204;
+        let body = if nothing { String::new() } else { json!({ "error": error }).to_string() };
+        Reply::json(status, body)
     }
 
     /// Of a sleep its recharge.
