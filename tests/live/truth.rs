@@ -11,6 +11,8 @@ use serde_json::Value;
 use crate::process::{Deployment, free_port, page, set_or, text, until};
 
 const SECRET: &str = "not-a-secret-test-key, thirty-two bytes";
+/// What signs as a vendor; where nothing is signed it stands at the end of a path, and must be long.
+const PATH_SECRET: &str = "not-a-secret-test-key-in-a-path";
 
 /// How fast the vendors' world runs: a day in four seconds.
 const SPEED: &str = "21600";
@@ -44,9 +46,9 @@ impl Played {
             let key = key.strip_prefix("BRIDGE__").expect("a setting of ours");
             deployment.set(key, value);
             if let Some(vendor) = key.strip_suffix("__API_BASE") {
-                deployment.set(&format!("{vendor}__SIGNING_SECRET"), "not-a-secret-test-key");
+                deployment.set(&format!("{vendor}__SIGNING_SECRET"), PATH_SECRET);
                 deployment.set(&format!("{vendor}__CLIENT_ID"), "simulated");
-                deployment.set(&format!("{vendor}__CLIENT_SECRET"), "not-a-secret-test-key");
+                deployment.set(&format!("{vendor}__CLIENT_SECRET"), PATH_SECRET);
             }
         }
         Self { deployment, door, admin, vendors }

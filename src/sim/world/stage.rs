@@ -28,7 +28,8 @@ pub struct Stage {
     /// Accounts by the refresh tokens that were ever given.
     refreshers: HashMap<String, usize>,
     quotas: BTreeMap<Played, Quotas>,
-    paths: HashMap<(Played, String), usize>,
+    /// Records by their account and path: what is named by its day is named alike for everybody.
+    paths: HashMap<(usize, String), usize>,
     /// The records of each account.
     own: Vec<Vec<usize>>,
     asked: HashMap<String, u64>,
@@ -83,10 +84,8 @@ impl Stage {
             bearers.insert(first.access, place);
             refreshers.insert(first.refresh, place);
         }
-        let paths = story.entries.iter().enumerate().filter_map(|(place, entry)| {
-            let vendor = story.accounts.get(entry.account)?.vendor;
-            Some(((vendor, entry.path.clone()), place))
-        });
+        let paths = story.entries.iter().enumerate();
+        let paths = paths.map(|(place, entry)| ((entry.account, entry.path.clone()), place));
         let mut own = vec![Vec::new(); story.accounts.len()];
         for (place, entry) in story.entries.iter().enumerate() {
             if let Some(own) = own.get_mut(entry.account) {
@@ -356,9 +355,8 @@ impl Stage {
     }
 
     fn document(&mut self, vendor: Played, path: &str, account: usize, at: Micros) -> Reply {
-        let place = self.paths.get(&(vendor, path.to_owned())).copied();
-        let entry = place.and_then(|place| Some((place, self.story.entries.get(place)?)));
-        let own = entry.filter(|(_, entry)| entry.account == account);
+        let place = self.paths.get(&(account, path.to_owned())).copied();
+        let own = place.and_then(|place| Some((place, self.story.entries.get(place)?)));
         let now = own.and_then(|(place, entry)| Some((place, entry.current(at)?)));
         let Some((place, (order, document))) =
             now.map(|(place, version)| (place, (version.truth.order, version.document.clone())))
@@ -411,9 +409,9 @@ impl Stage {
             if self.heard.get(*entry).is_some_and(|heard| heard >= order) {
                 continue;
             }
-            let path = self.story.entries.get(*entry).map(|found| found.path.as_str());
-            let along = vendor.along(path.unwrap_or_default()).into_iter();
-            let along = along.filter_map(|path| self.paths.get(&(vendor, path)).copied());
+            let Some(found) = self.story.entries.get(*entry) else { continue };
+            let along = vendor.along(&found.path).into_iter();
+            let along = along.filter_map(|path| self.paths.get(&(found.account, path)).copied());
             // Whatever version of it there was: nobody was told by this announcement.
             let along: Vec<(usize, u32)> = along.map(|place| (place, u32::MAX)).collect();
             for (place, order) in [(*entry, *order)].into_iter().chain(along) {
