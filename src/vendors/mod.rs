@@ -28,22 +28,26 @@ pub mod consent;
 pub mod history;
 pub mod wire;
 
+mod dexcom;
 mod garmin;
 pub mod healthkit;
 mod oura;
 mod polar;
 pub mod terra;
 mod whoop;
+mod withings;
 
 /// Every vendor. The order is the order of `--help`.
 #[rustfmt::skip]
 pub static ALL: &[&dyn Vendor] = &[
+    &dexcom::VENDOR,
     &garmin::VENDOR,
     &healthkit::VENDOR,
     &oura::VENDOR,
     &polar::VENDOR,
     &terra::VENDOR,
     &whoop::VENDOR,
+    &withings::VENDOR,
 ];
 
 /// The vendor of this name.

@@ -2,6 +2,7 @@
 //! records in the making.
 
 pub(crate) mod answer;
+pub mod form;
 pub mod glance;
 pub mod gzip;
 pub mod hmac;
@@ -10,3 +11,4 @@ pub(crate) mod sheet;
 pub mod thin;
 pub mod unit;
 pub mod walk;
+pub mod zone;
