@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::hydrator::fetch::Base;
-use crate::ingress::{Keys, Rate, VendorKeys};
+use crate::ingress::{Keys, Rate, Shelf, VendorKeys};
 use crate::vendors;
 
 /// Every key with its default and its reason; also the reference that `config docs` prints.
@@ -149,6 +149,9 @@ pub struct Vendor {
     /// Where people consent, instead of where its file says.
     #[serde(default)]
     pub authorise_url: Option<String>,
+    /// Where its public keys are, instead of where its file says: an address, or a file.
+    #[serde(default)]
+    pub keyset: Option<String>,
     /// What it knows us by.
     #[serde(default)]
     pub client_id: Option<String>,
@@ -615,6 +618,7 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
             ("api_base", &vendor.api_base),
             ("renewal_url", &vendor.renewal_url),
             ("authorise_url", &vendor.authorise_url),
+            ("keyset", &vendor.keyset.clone().filter(|keyset| is_address(keyset))),
         ];
         for (key, address) in addresses {
             if address.as_deref().is_some_and(|address| Base::parse(address).is_none()) {
@@ -637,6 +641,12 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
 
 /// What the address of a vendor's API may be: a token goes there.
 const ADDRESS: &str = "https://host/path, no slash at the end; plain http only on this machine";
+
+/// Whether a vendor's keyset is named by its address; else it is a file.
+#[must_use]
+pub fn is_address(keyset: &str) -> bool {
+    keyset.starts_with("https://") || keyset.starts_with("http://")
+}
 
 /// Keys that this file answers for: whether they hold, and what they must be.
 fn rules(config: &Config) -> [(&'static str, bool, &'static str); 21] {
@@ -714,6 +724,7 @@ impl Config {
                 handshake: vendor.handshake_token.clone(),
                 rate_max: vendor.rate_max,
                 rate_per_peer_max: vendor.rate_per_peer_max,
+                keyset: Shelf::default(),
             };
             (!keys.signing.is_empty()).then(|| (name.clone(), keys))
         });

@@ -443,12 +443,13 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     fn document(&self, desk: &Desk, row: &Claimed, vendor_user: &str, body: &Body) -> OutRecord {
         let value = joined(&body.answers);
         let sha256 = sha256_hex(&value);
-        let headers = Headers::with_capacity(11)
+        let headers = Headers::with_capacity(12)
             .with(header::VENDOR, text(desk.name))
             .with(header::DELIVERY_ID, text(sha256.get(..32).unwrap_or(&sha256)))
             .with(header::RECEIVED_AT, text(body.asked_at.unwrap_or_default().to_string()))
             .with(header::CONTENT_TYPE, text(body.content_type.as_str()))
             .with(header::RECORD_TYPE, text(row.key.record_type.as_str()))
+            .with(header::RECORD_ID, text(row.key.record_id.as_str()))
             .with(header::VENDOR_USER, text(vendor_user))
             .with(header::CONNECTION, text(row.key.connection.to_string()))
             .with(header::ORIGIN, text(row.origin.name()))

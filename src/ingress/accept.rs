@@ -41,8 +41,6 @@ const DELIVERY_ID_BYTES_MAX: usize = 128;
 const UNKNOWN: &str = "unknown";
 /// Headers of a raw record that are always there; the rest is a few that were kept.
 const HEADERS: usize = 12;
-/// The answer to a vendor's greeting.
-const GREETED: &str = r#"{"status":"accepted"}"#;
 
 impl Named for HeaderMap {
     fn first_two(&self, name: &str) -> [Option<&[u8]>; 2] {
@@ -166,15 +164,14 @@ impl<S: Sender> Door<S> {
         let watch = Stopwatch::start();
         let permit = self.permits.take().await?;
         let signed = Signed { headers: &head.headers, body: &body };
-        if desk.vendor.greets(&signed) {
+        let (vendor, keyset) = (desk.vendor, desk.keyset.get());
+        let secrets = desk.secrets(keyset.as_deref());
+        if let Some(status) = vendor.greets(&signed, &secrets) {
             permit.done();
-            return Ok(reply::handshake(GREETED.to_owned()));
+            return Ok(reply::greeted(status));
         }
-        let verified = desk
-            .vendor
-            .verify(&signed, &desk.secrets(), received_at)
-            .map_err(Refusal::Signature)?;
-        let vendor = desk.vendor;
+        let verified =
+            vendor.verify(&signed, &secrets, received_at).map_err(Refusal::unverified)?;
         let (record, delivery_id) = self.record(&head.headers, body, vendor, verified, received_at);
         let knock = self.knock(&head.headers, &record, vendor.name(), received_at + watch.us());
         let logged = self.log(record).await;

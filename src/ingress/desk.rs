@@ -8,10 +8,11 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::ingress::Keys;
 use crate::ingress::limit::Gate;
+use crate::ingress::{Keys, Shelf};
 use crate::telemetry::metrics::Metrics;
 use crate::vendors::wire::hmac::Key;
+use crate::vendors::wire::tink::Keyset;
 use crate::vendors::{Secrets, Vendor, find};
 
 /// A vendor that is served here.
@@ -21,6 +22,8 @@ pub(super) struct Desk {
     handshake: Option<SecretString>,
     /// What may stand behind its name in a path, where it signs nothing.
     secret_paths: Vec<SecretString>,
+    /// Its public keys, where it signs with one of its own.
+    pub(super) keyset: Shelf,
     /// How many of its requests are taken in a time.
     pub(super) gate: Gate,
     accepted: IntCounter,
@@ -28,11 +31,12 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// As the vendor's file is given them.
-    pub(super) fn secrets(&self) -> Secrets<'_> {
+    /// As the vendor's file is given them, with these public keys.
+    pub(super) fn secrets<'a>(&'a self, keyset: Option<&'a Keyset>) -> Secrets<'a> {
         Secrets {
             signing: &self.signing,
             handshake: self.handshake.as_ref().map(|token| token.expose_secret().as_bytes()),
+            keyset,
         }
     }
 
@@ -77,6 +81,7 @@ impl Desks {
                     .collect(),
                 handshake: keys.handshake.clone(),
                 secret_paths: if vendor.secret_path() { keys.signing.clone() } else { Vec::new() },
+                keyset: keys.keyset.clone(),
                 gate: Gate::new(keys.rate_max, keys.rate_per_peer_max),
                 accepted: metrics.requests.at([vendor.name(), &accepted]).clone(),
                 seconds: metrics.request_seconds.at([vendor.name()]).clone(),

@@ -29,6 +29,7 @@ mod certificate;
 pub mod cors;
 mod desk;
 mod hatch;
+mod keyset;
 mod limit;
 mod reply;
 mod route;
@@ -44,6 +45,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 pub use hatch::Hatch;
+pub use keyset::Shelf;
 pub use limit::Rate;
 pub use server::{Drained, serve};
 
@@ -151,6 +153,8 @@ pub struct VendorKeys {
     pub rate_max: Option<Rate>,
     /// How many of one peer's.
     pub rate_per_peer_max: Option<Rate>,
+    /// The public keys of a vendor that signs with one of its own; while there are none its requests are answered 503.
+    pub keyset: Shelf,
 }
 
 /// The fewest bytes of a secret, as Standard Webhooks asks for; a vendor that makes the secret may

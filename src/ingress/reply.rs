@@ -30,6 +30,8 @@ pub(super) enum Refusal {
     Slow,
     /// Not the vendor's, or outside its window.
     Signature(Kind),
+    /// Whether it is the vendor's cannot be told: its public keys are not at hand.
+    Keyless,
     /// A page of an origin that is not listed.
     Origin,
     /// More often than is configured: the vendor's status for it, and when it may come again, s.
@@ -41,6 +43,14 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
+    /// Of a request that was not verified, for this reason.
+    pub(super) const fn unverified(kind: Kind) -> Self {
+        match kind {
+            Kind::WearableApiError => Self::Keyless,
+            kind => Self::Signature(kind),
+        }
+    }
+
     /// The kind under which it is counted.
     pub(super) const fn kind(self) -> Kind {
         match self {
@@ -52,6 +62,7 @@ impl Refusal {
             Self::TooLarge => Kind::PayloadTooLarge,
             Self::Overloaded => Kind::Overloaded,
             Self::NotDurable => Kind::BrokerUnavailable,
+            Self::Keyless => Kind::WearableApiError,
         }
     }
 
@@ -67,7 +78,7 @@ impl Refusal {
             Self::Signature(_) => StatusCode::UNAUTHORIZED,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::Limited(429, _) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Limited(..) | Self::Overloaded | Self::NotDurable => {
+            Self::Limited(..) | Self::Overloaded | Self::NotDurable | Self::Keyless => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -84,7 +95,7 @@ impl Refusal {
             Self::Signature(_) => r#"{"error":"unauthorised"}"#,
             Self::Origin => r#"{"error":"forbidden"}"#,
             Self::Limited(..) => r#"{"error":"too_many_requests"}"#,
-            Self::Overloaded | Self::NotDurable => r#"{"error":"unavailable"}"#,
+            Self::Overloaded | Self::NotDurable | Self::Keyless => r#"{"error":"unavailable"}"#,
         }
     }
 
@@ -96,7 +107,7 @@ impl Refusal {
             Self::Method(allowed) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
             }
-            Self::Overloaded | Self::NotDurable => {
+            Self::Overloaded | Self::NotDurable | Self::Keyless => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_s));
             }
             Self::Limited(_, after_s) => {
@@ -127,6 +138,12 @@ pub(super) fn accepted(status: u16, vendor: &str, delivery_id: &str) -> Answer {
     json(status, Bytes::from(text))
 }
 
+/// The answer to a vendor's greeting.
+pub(super) fn greeted(status: u16) -> Answer {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    json(status, Bytes::from_static(br#"{"status":"accepted"}"#))
+}
+
 /// The answer to a handshake: the vendor's file made the text, a browser must not guess what it is.
 pub(super) fn handshake(text: String) -> Answer {
     let mut answer = json(StatusCode::OK, Bytes::from(text));
@@ -153,7 +170,7 @@ fn json(status: StatusCode, body: Bytes) -> Answer {
 mod tests {
     use super::*;
 
-    const ALL: [Refusal; 14] = [
+    const ALL: [Refusal; 15] = [
         Refusal::NotFound(Kind::UnknownVendor),
         Refusal::NotFound(Kind::RequestRefused),
         Refusal::Method("POST"),
@@ -168,13 +185,17 @@ mod tests {
         Refusal::Limited(429, 9),
         Refusal::Overloaded,
         Refusal::NotDurable,
+        Refusal::Keyless,
     ];
 
     #[test]
     fn our_fault_is_a_503_with_a_time_and_never_a_4xx() {
         for refusal in ALL {
             let answer = refusal.answer(5);
-            let ours = matches!(refusal.kind(), Kind::Overloaded | Kind::BrokerUnavailable);
+            let ours = matches!(
+                refusal.kind(),
+                Kind::Overloaded | Kind::BrokerUnavailable | Kind::WearableApiError
+            );
             let limited = matches!(refusal, Refusal::Limited(..));
             assert!(answer.status() != 503 || ours || limited, "{refusal:?}");
             assert!(!ours || answer.status() == 503, "{refusal:?}");

@@ -55,7 +55,7 @@ pub(super) fn asked(
     desk: &Desk,
     origins: Option<&Origins>,
 ) -> Result<Asked, Refusal> {
-    let secrets = desk.secrets();
+    let secrets = desk.secrets(None);
     let handshake = |query: &[(String, String)]| desk.vendor.handshake(query, &secrets);
     match head.method {
         Method::POST if head.uri.query().is_some() => {

@@ -120,6 +120,8 @@ pub mod header {
 
     /// Our name of the type of the record that was asked for (`raw-documents`).
     pub const RECORD_TYPE: &str = "record_type";
+    /// The id of the record that was asked for (`raw-documents`): what an answer that is a list was asked for by.
+    pub const RECORD_ID: &str = "record_id";
     /// The connection whose consent it was fetched under, hyphenated hexadecimal (`raw-documents`).
     pub const CONNECTION: &str = "connection";
     /// The status of the answer, decimal (`raw-documents`).
@@ -171,7 +173,7 @@ pub mod header {
     pub const COUNT: &str = "count";
 
     /// Every whole name above.
-    pub const ALL: [&str; 34] = [
+    pub const ALL: [&str; 35] = [
         VENDOR,
         DELIVERY_ID,
         RECEIVED_AT,
@@ -183,6 +185,7 @@ pub mod header {
         TRACEPARENT,
         VENDOR_USER,
         RECORD_TYPE,
+        RECORD_ID,
         CONNECTION,
         HTTP_STATUS,
         ORIGIN,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{bind, patiently, probe_deadline, serve_admin, telemetry};
+use super::{bind, keyset, patiently, probe_deadline, serve_admin, telemetry};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::{self, Keys};
@@ -100,9 +100,18 @@ pub async fn open(
     stop: CancellationToken,
 ) -> Result<()> {
     let listener = bind("bind ingress.address", config.ingress.address).await?;
+    let closed = stop.child_token();
+    let keysets = keyset::keep(config, &keys, metrics, closed.clone());
     tracing::info!(address = %config.ingress.address, "the door is open");
     let (settings, sender) = (config.ingress.clone(), Arc::new(sender.clone()));
-    let drained = ingress::serve(settings, keys, sender, metrics.clone(), listener, stop).await?;
-    tracing::info!(cut_off = drained.cut_off, "the door is closed");
-    Ok(())
+    let served = async {
+        let served =
+            ingress::serve(settings, keys.clone(), sender, metrics.clone(), listener, stop);
+        let drained = served.await;
+        closed.cancel();
+        drained
+    };
+    let (drained, kept) = tokio::join!(served, keysets);
+    tracing::info!(cut_off = drained?.cut_off, "the door is closed");
+    kept
 }

@@ -8,6 +8,7 @@ pub mod all;
 pub mod connect;
 pub mod hydrator;
 pub mod ingress;
+mod keyset;
 pub mod pipeline;
 
 use std::future::Future;

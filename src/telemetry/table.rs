@@ -150,7 +150,7 @@ pub const TYPE: Label = label(
 pub const SEVERITY: Label = label("severity", &["CRITICAL", "HIGH", "MEDIUM", "LOW"]);
 /// What this process needs.
 pub const DEPENDENCY: Label =
-    label("dependency", &["kafka", "postgres", "redis", "workers", "certificate"]);
+    label("dependency", &["kafka", "postgres", "redis", "workers", "certificate", "keyset"]);
 /// What is behind a circuit breaker: the cache, and each vendor's API.
 pub const BROKEN: Label = Label { name: "dependency", values: Closed::Broken };
 /// How a call of a vendor's API ended.

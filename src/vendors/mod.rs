@@ -16,6 +16,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use wire::hmac::Key;
+use wire::tink::Keyset;
 
 use crate::error::{Kind, Path, Reject};
 use crate::model::connection::Change;
@@ -30,6 +31,7 @@ pub mod wire;
 
 mod dexcom;
 mod garmin;
+mod google;
 pub mod healthkit;
 mod oura;
 mod polar;
@@ -42,6 +44,7 @@ mod withings;
 pub static ALL: &[&dyn Vendor] = &[
     &dexcom::VENDOR,
     &garmin::VENDOR,
+    &google::VENDOR,
     &healthkit::VENDOR,
     &oura::VENDOR,
     &polar::VENDOR,
@@ -114,6 +117,8 @@ pub struct Secrets<'a> {
     pub signing: &'a [Key],
     /// The token of a handshake (Oura's `verification_token`).
     pub handshake: Option<&'a [u8]>,
+    /// The public keys of a vendor that signs with one of its own ([`Vendor::keyset`]), where they are at hand.
+    pub keyset: Option<&'a Keyset>,
 }
 
 /// What a verified request tells the door.
@@ -248,7 +253,9 @@ pub trait Vendor: Sync {
     /// Whether it is theirs: over the raw bytes, in constant time, within the window.
     ///
     /// # Errors
-    /// [`Kind::SignatureInvalid`] or [`Kind::SignatureExpired`]; nothing else, and the body is not parsed.
+    /// [`Kind::SignatureInvalid`] or [`Kind::SignatureExpired`], and the body is not parsed; or
+    /// [`Kind::WearableApiError`] where that cannot be told, because the vendor's public keys are not at hand: our fault,
+    /// and it is to send again.
     fn verify(
         &self,
         request: &Request<'_>,
@@ -265,10 +272,17 @@ pub trait Vendor: Sync {
         None
     }
 
-    /// Whether a POST is a greeting: one that the vendor sends before it has told us the secret to verify it with
-    /// (Polar's `PING`). Whoever sent it, it is answered with success and nothing is written.
-    fn greets(&self, _request: &Request<'_>) -> bool {
-        false
+    /// Where the vendor publishes the keys that verify its signatures, where it signs with a key of its own: https, and
+    /// a keyset of Tink's. Configuration may name another.
+    fn keyset(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// The status that a greeting is answered with, if this POST is one: not signed, because the vendor has not told us
+    /// the secret to verify it with (Polar's `PING`) or wants to see whether we look at it (Google's verification).
+    /// Nothing is written.
+    fn greets(&self, _request: &Request<'_>, _secrets: &Secrets<'_>) -> Option<u16> {
+        None
     }
 
     /// The vendor's user for the record's key, read by the same bounded reader that `parse` uses.

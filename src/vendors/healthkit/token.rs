@@ -155,7 +155,7 @@ mod tests {
             .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
             .collect();
         let keys: Vec<Key> = secrets.iter().copied().map(Key::new).collect();
-        let secrets = Secrets { signing: &keys, handshake: None };
+        let secrets = Secrets { signing: &keys, ..Secrets::default() };
         verify(&Request { headers: &headers, body: BODY }, &secrets, now_s * 1_000_000)
     }
 

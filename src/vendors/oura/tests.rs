@@ -23,7 +23,7 @@ fn verify_at(now_us: Micros, keys: &[&[u8]], headers: &[(&str, &str)]) -> Result
         .map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()))
         .collect();
     let keys: Vec<Key> = keys.iter().copied().map(Key::new).collect();
-    let secrets = Secrets { signing: &keys, handshake: None };
+    let secrets = Secrets { signing: &keys, ..Secrets::default() };
     let request = Request { headers: &headers, body: BODY };
     VENDOR.verify(&request, &secrets, now_us).map(|_| ())
 }
@@ -74,7 +74,7 @@ fn what_is_signed_is_the_bytes_and_not_what_they_say() {
         ("x-oura-signature".to_owned(), signature.to_uppercase().into_bytes()),
     ];
     let keys = [Key::new(KEY)];
-    let secrets = Secrets { signing: &keys, handshake: None };
+    let secrets = Secrets { signing: &keys, ..Secrets::default() };
     let verify = |body| VENDOR.verify(&Request { headers: &headers, body }, &secrets, SIGNED_AT);
     assert!(verify(as_sent).is_ok(), "spaces and order as they came");
     assert_eq!(verify(again.as_bytes()).map(|_| ()), Err(Kind::SignatureInvalid));
@@ -108,7 +108,11 @@ fn the_window_is_two_hours_either_way_and_is_asked_last() {
 
 #[test]
 fn a_challenge_is_echoed_to_who_knows_the_token() {
-    let secrets = Secrets { signing: &[Key::new(KEY)], handshake: Some(b"not-a-secret-token") };
+    let secrets = Secrets {
+        signing: &[Key::new(KEY)],
+        handshake: Some(b"not-a-secret-token"),
+        ..Secrets::default()
+    };
     let ask = |query: &[(&str, &str)], secrets: &Secrets<'_>| {
         let query: Vec<_> =
             query.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();

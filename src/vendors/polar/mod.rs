@@ -75,12 +75,15 @@ impl Vendor for Polar {
         Ok(Verified { scheme: "polar-hmac-sha256", vendor_user: None })
     }
 
-    fn greets(&self, request: &Request<'_>) -> bool {
+    /// Whoever sent it: it does nothing.
+    fn greets(&self, request: &Request<'_>, _secrets: &Secrets<'_>) -> Option<u16> {
         let parsed = (request.body.len() <= PING_BYTES_MAX).then(|| json::parse(request.body));
-        let Some(Ok(json)) = parsed else { return false };
+        let Some(Ok(json)) = parsed else { return None };
         let root = json.root();
         let event = root.get("event");
-        event.is_some_and(|event| event.text() == Ok("PING")) && root.member("user_id").is_none()
+        let greets =
+            event.is_some_and(|it| it.text() == Ok("PING")) && root.member("user_id").is_none();
+        greets.then_some(200)
     }
 
     fn key_user(&self, _verified: &Verified, body: &[u8]) -> KeyUser {

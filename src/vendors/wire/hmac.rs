@@ -14,7 +14,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::hmac;
+use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -25,6 +25,8 @@ const DIGEST_BYTES: usize = 32;
 #[derive(Clone)]
 pub struct Key {
     prepared: hmac::Key,
+    /// Of the bytes, for senders that name them: two digests are compared, and no length shows.
+    sha256: digest::Digest,
     /// An empty key verifies nothing: a secret that was never set must not let everybody in.
     empty: bool,
 }
@@ -33,13 +35,25 @@ impl Key {
     /// The key of these bytes.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
-        Self { prepared: hmac::Key::new(hmac::HMAC_SHA256, bytes), empty: bytes.is_empty() }
+        Self {
+            prepared: hmac::Key::new(hmac::HMAC_SHA256, bytes),
+            sha256: digest::digest(&digest::SHA256, bytes),
+            empty: bytes.is_empty(),
+        }
     }
 
     /// Whether it has no bytes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.empty
+    }
+
+    /// Whether these are its very bytes: for a secret that is sent and not signed with. An empty key is nobody's.
+    #[must_use]
+    pub fn is(&self, given: &[u8]) -> bool {
+        let given = digest::digest(&digest::SHA256, given);
+        let equal = aws_lc_rs::constant_time::verify_slices_are_equal;
+        !self.empty && equal(self.sha256.as_ref(), given.as_ref()).is_ok()
     }
 
     /// The HMAC-SHA256 of these parts, lower-case hex.
@@ -190,6 +204,18 @@ mod tests {
     fn an_empty_key_verifies_nothing() {
         let key = Key::new(b"");
         assert!(key.is_empty() && !hex_over(&[TERRA], &key, &sign_hex(&[TERRA], b"")));
+    }
+
+    #[test]
+    fn a_key_that_is_sent_is_its_bytes_and_no_others() {
+        let key = Key::new(b"Bearer not-a-secret");
+        assert!(key.is(b"Bearer not-a-secret"));
+        let others: [&[u8]; 4] =
+            [b"", b"bearer not-a-secret", b"Bearer not-a-secret ", b"Bearer not-a-secret\0"];
+        for given in others {
+            assert!(!key.is(given), "{given:?}");
+        }
+        assert!(!Key::new(b"").is(b""));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod hmac;
 pub mod json;
 pub(crate) mod sheet;
 pub mod thin;
+pub mod tink;
 pub mod unit;
 pub mod walk;
 pub mod zone;
