@@ -354,6 +354,10 @@ pub struct Vendors {
     /// How many days of their lives.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(i32).range(1..=1_000))]
     pub days: i32,
+    /// How many of these days lie before anybody connects: what came about in them is there to be asked for, and is not
+    /// announced.
+    #[arg(long, default_value_t = 0, value_name = "DAYS")]
+    pub history: i32,
     /// The last of these days; yesterday where absent, so that they end today.
     #[arg(long, value_name = "DATE")]
     pub last_day: Option<String>,

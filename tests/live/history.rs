@@ -126,15 +126,22 @@ async fn a_window_comes_apart_whole_or_not_at_all() {
     let (world, queue) = connected().await;
     queue.note_gap("oura", connection(), None).await.expect("noted");
     keeper::open(&queue, &shelf("oura"), REACH).await.expect("opened");
-    let claimed = history(&queue, 1).await;
+    let short = Duration::from_millis(100);
+    let late = queue.claim("oura", Work::History, 1, short).await.expect("claimed");
+    tokio::time::sleep(short * 2).await;
+    let claimed = history(&queue, 48).await;
+    let claimed: Vec<_> = claimed.into_iter().filter(|one| one.key == late[0].key).collect();
     let parts = ["2026-01-01/2026-01-15".to_owned(), "2026-01-15/2026-01-31".to_owned()];
-    queue.divide(&claimed[0], &parts).await.expect("divided");
-    queue.divide(&claimed[0], &parts).await.expect("a late word");
-    let all = "SELECT count(*) FROM hydrations WHERE state = 'waiting' AND priority > 0";
-    assert_eq!(count(&world, all).await, WINDOWS + 1);
     let halves = "SELECT count(*) FROM hydrations WHERE record_id LIKE '2026-01-%' AND priority = 1
                   AND origin = 'backfill'";
-    assert_eq!(count(&world, halves).await, 2);
+    queue.divide(&late[0], &parts).await.expect("a late word");
+    assert_eq!(count(&world, halves).await, 0, "it is another's by now");
+    for _ in 0..2 {
+        queue.divide(&claimed[0], &parts).await.expect("divided");
+        assert_eq!(count(&world, halves).await, 2);
+    }
+    let all = "SELECT count(*) FROM hydrations WHERE state = 'waiting' AND priority > 0";
+    assert_eq!(count(&world, all).await, WINDOWS + 1);
 }
 
 #[tokio::test]

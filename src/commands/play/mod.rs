@@ -55,7 +55,7 @@ pub struct Theatre {
 
 impl Theatre {
     fn new(stage: Stage, speed: u32) -> Self {
-        let begins = stage.story().plan.begins();
+        let begins = stage.story().plan.connected();
         let calls = AtomicU64::new(0);
         let since = Stopwatch::start();
         Self { stage: Mutex::new(stage), begins, speed: i64::from(speed), since, calls }
@@ -121,11 +121,15 @@ fn plan(what: &cli::Vendors, now_us: Micros) -> std::result::Result<Plan, String
     if vendors.is_empty() {
         return Err(format!("--vendors: some of {}", known()));
     }
+    if !(0..what.days).contains(&what.history) {
+        return Err("--history: fewer days than --days".to_owned());
+    }
     Ok(Plan {
         seed: what.seed,
         people: what.people,
         first: Day(last.0.saturating_sub(what.days - 1)),
         days: what.days,
+        history: what.history,
         vendors,
         shares: Shares::parse(&what.faults).map_err(|wrong| format!("--faults: {wrong}"))?,
     })

@@ -10,10 +10,10 @@ use super::dice::Seed;
 use super::fault::Fault;
 use super::person::{Lived, PHASE_S, Phase, Sleep, Workout, mean};
 use super::place::{HOUR, MINUTE, SECOND, local};
-use super::player::{Delivery, House, Player, Reply};
+use super::player::{Ask, Delivery, House, Listed, Player, Reply, Shelf, Shown, Wanted};
 use super::quota::{Left, Limit};
 use super::story::{Account, Made, Notice, Telling, Version};
-use crate::model::time::Micros;
+use crate::model::time::{Day, Micros};
 use crate::vendors::wire::hmac::sign_hex;
 
 /// Oura.
@@ -22,6 +22,11 @@ pub static PLAYER: Oura = Oura;
 /// See the module.
 #[derive(Debug)]
 pub struct Oura;
+
+/// What stands before a collection in paths.
+const COLLECTIONS: &str = "/v2/usercollection/";
+/// How many documents a page has: nobody knows, so few.
+const PAGE: usize = 10;
 
 impl Player for Oura {
     fn name(&self) -> &'static str {
@@ -87,6 +92,41 @@ impl Player for Oura {
             token_s: 86_400,
             rotates: true,
         }
+    }
+
+    fn asks(&self, ask: &Ask, path: &str) -> Wanted {
+        let collection = path.strip_prefix(COLLECTIONS).filter(|rest| !rest.contains('/'));
+        match collection {
+            _ if ask.method != "GET" => Wanted::Nothing(405),
+            Some(_) => Wanted::List,
+            None => Wanted::Record,
+        }
+    }
+
+    /// A page of a collection: the documents of these days, the last one among them. Nobody has heart rates.
+    fn list(&self, shelf: &Shelf<'_>, path: &str, ask: &Ask) -> Option<Listed> {
+        let record_type = path.strip_prefix(COLLECTIONS)?;
+        if record_type == "heartrate" {
+            let body = json!({"data": [], "next_token": null}).to_string();
+            return ask.parameter("start_datetime").map(|_| Listed { body, shown: Vec::new() });
+        }
+        let day = |name| Day::parse(&ask.parameter(name)?);
+        let days = day("start_date")?..=day("end_date")?;
+        let of = |shown: &Shown<'_>| Day::parse(shown.version.truth.day.as_deref()?);
+        let mut found = shelf.now();
+        found.retain(|shown| {
+            let within = of(shown).is_some_and(|day| days.contains(&day));
+            shown.version.truth.record_type == record_type && within
+        });
+        found.sort_by_key(of);
+        let skipped = ask.parameter("next_token").map_or(Some(0), |text| text.parse().ok())?;
+        let left = found.len().saturating_sub(skipped + PAGE);
+        let page: Vec<_> = found.into_iter().skip(skipped).take(PAGE).collect();
+        let documents: Vec<&str> = page.iter().map(|shown| shown.document).collect();
+        let next = if left > 0 { format!(r#""{}""#, skipped + PAGE) } else { "null".to_owned() };
+        let body = format!(r#"{{"data":[{}],"next_token":{next}}}"#, documents.join(","));
+        let shown = page.iter().map(|shown| (shown.place, shown.version.truth.order)).collect();
+        Some(Listed { body, shown })
     }
 
     fn rated(&self, reply: Reply, left: Left) -> Reply {

@@ -77,7 +77,7 @@ impl Stage {
         for (place, account) in story.accounts.iter().enumerate() {
             let name = account.vendor.name();
             let house = account.vendor.house();
-            let until = story.plan.begins() + house.lives(speed);
+            let until = story.plan.connected() + house.lives(speed);
             let misfortune = (account.revoked_at, account.lost_at);
             grants.push(Grant::new((account.seed, name, house.rotates), misfortune, until));
             let first = Grant::pair(account.seed, name, 0);
@@ -495,6 +495,7 @@ mod tests {
 
     fn stage(people: u32, days: i32, faults: &str, speed: u32) -> Stage {
         let plan = Plan {
+            history: 0,
             seed: 11,
             people,
             first: Day::parse("2026-10-01").expect("a day"),

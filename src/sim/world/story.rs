@@ -24,6 +24,8 @@ pub struct Plan {
     pub first: Day,
     /// How many days.
     pub days: i32,
+    /// How many of them lie before anybody connects: what came about in them is there, and nobody is told of it.
+    pub history: i32,
     /// The vendors that people use.
     pub vendors: Vec<Played>,
     /// What goes wrong.
@@ -35,6 +37,28 @@ impl Plan {
     #[must_use]
     pub fn begins(&self) -> Micros {
         self.first.start_utc_us()
+    }
+
+    /// When people connect, µs: nothing is announced of what was before.
+    #[must_use]
+    pub fn connected(&self) -> Micros {
+        Day(self.first.0.saturating_add(self.history)).start_utc_us()
+    }
+
+    /// Since when what comes about is news, µs: where there is no history all of it is, whenever it was.
+    fn news_since(&self) -> Micros {
+        if self.history > 0 { self.connected() } else { Micros::MIN }
+    }
+
+    /// Of what came about before people connect, what is there then must be known, where anybody would have been told of
+    /// any of it; what was gone by then is not known of.
+    fn forget(&self, versions: &mut [Version]) {
+        let since = self.news_since();
+        let before = versions.iter().filter(|version| version.truth.at < since).count();
+        let told = versions.iter().take(before).any(|version| version.truth.told);
+        for (nth, version) in (1..).zip(versions.iter_mut().take(before)) {
+            version.truth.told = told && nth == before && !version.truth.gone;
+        }
     }
 
     /// When it ends: nothing is true that comes about later.
@@ -270,6 +294,7 @@ impl Story {
                 version.truth.order = order;
                 version.truth.told &= version.truth.at < until;
             }
+            self.plan.forget(&mut versions);
             let seed = seed.of("record", number);
             if let Some(first) = versions.first_mut()
                 && seed.of("not ready", 0).within(shares.of(Fault::NotReady))
@@ -296,7 +321,9 @@ impl Story {
     /// What the vendor says of a record.
     fn announce(&mut self, seed: Seed, place: usize, account: &Account, versions: &[Version]) {
         let vendor = account.vendor;
-        for version in versions.iter().filter(|version| version.truth.told) {
+        let since = self.plan.news_since();
+        let told = |version: &&Version| version.truth.told && version.truth.at >= since;
+        for version in versions.iter().filter(told) {
             let seed = seed.of("notice", u64::from(version.truth.order));
             let Some(body) = vendor.notice(seed, account, version) else { continue };
             let id = seed.of("delivery", 0).uuid();
@@ -347,7 +374,7 @@ impl Story {
     }
 
     fn account(&self, seed: Seed, number: u32, vendor: Played) -> Account {
-        let (begins, ends) = (self.plan.begins(), self.plan.ends());
+        let (begins, ends) = (self.plan.connected(), self.plan.ends());
         let sometime = |name: &str| {
             let share = i64::from(seed.of(name, 1).dice().between(20, 80));
             begins + (ends - begins) / 100 * share
@@ -405,6 +432,7 @@ mod tests {
 
     pub(super) fn plan(people: u32, days: i32, faults: &str) -> Plan {
         Plan {
+            history: 0,
             seed: 11,
             people,
             first: Day::parse("2026-10-01").expect("a day"),

@@ -2,9 +2,11 @@
 //! §5.2 and §5.3 unless a line says that they are ours.
 
 use crate::error::Reject;
+use crate::model::time::Day;
 use crate::vendors::Named;
 use crate::vendors::ask::{Answer, Api, Call, Need, Per, Quota, Renewal, usual};
 use crate::vendors::garmin::{Garmin, Read, TYPES};
+use crate::vendors::history::{self, Collection, Window};
 use crate::vendors::wire::json::At;
 
 /// What makes an item a ping.
@@ -13,9 +15,39 @@ pub(super) const CALLBACK: &str = "callbackURL";
 const HOSTS: [&str; 2] = ["apis.garmin.com", "healthapi.garmin.com"];
 const FROM: &str = "uploadStartTimeInSeconds";
 const TO: &str = "uploadEndTimeInSeconds";
+/// Between when history was measured.
+const SINCE: &str = "summaryStartTimeInSeconds";
+const UNTIL: &str = "summaryEndTimeInSeconds";
 
 /// An evaluation key's limit, the lower of the two that are known.
-const QUOTAS: &[Quota] = &[Quota { per: Per::App, window_s: 60, calls: 100 }];
+const QUOTAS: &[Quota] = &[
+    Quota { per: Per::App, window_s: 60, calls: 100 },
+    Quota { per: Per::History, window_s: 60, calls: 20 },
+];
+
+/// Garmin is asked to send it: a request is accepted, and what there is comes as any webhook does. Some keys have it for a
+/// month a request, others for three; how far back it goes differs by key, too.
+const HISTORY: &[Collection] = &[
+    of_type("window.sleep"),
+    of_type("window.daily"),
+    of_type("window.hrv"),
+    of_type("window.stress"),
+    of_type("window.activity"),
+    of_type("window.epoch"),
+    of_type("window.pulse_ox"),
+    of_type("window.respiration"),
+    of_type("window.skin_temperature"),
+    of_type("window.body"),
+    of_type("window.user_metrics"),
+    of_type("window.blood_pressure"),
+    of_type("window.health_snapshot"),
+    of_type("window.menstrual_cycle"),
+    of_type("window.activity_samples"),
+];
+
+const fn of_type(windows: &'static str) -> Collection {
+    Collection { windows, days: 30, back_days: Some(90) }
+}
 /// How long Garmin wants to be left alone after a 429, which says nothing itself.
 const LIMITED_S: u32 = 60;
 /// Ours: a window is there once it is announced, and an empty one is an empty list; so a 404 is not
@@ -64,10 +96,18 @@ impl Api for Garmin {
     }
 
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
+        let collected = history::of(need.record_type);
+        let record_type = collected.unwrap_or(need.record_type);
         let path = TYPES.iter().find_map(|(_, read)| match read {
-            Read::Summary(name, path, _) if *name == need.record_type => Some(*path),
+            Read::Summary(name, path, _) if *name == record_type => Some(*path),
             _ => None,
         })?;
+        if collected.is_some() {
+            let window = Window::parse(need.record_id)?;
+            let at = |day: Day| day.start_utc_us().div_euclid(1_000_000).to_string();
+            let query = vec![(SINCE, at(window.from)), (UNTIL, at(window.to))];
+            return Some(Call::get_with(format!("/backfill/{path}"), query));
+        }
         let (from, to) = need.record_id.split_once('-')?;
         let seconds = |text: &str| text.parse::<u64>().ok().map(|seconds| seconds.to_string());
         let query = vec![(FROM, seconds(from)?), (TO, seconds(to)?)];
@@ -78,6 +118,14 @@ impl Api for Garmin {
         match usual(status, headers) {
             Answer::Limited(after) => Answer::Limited(after.or(Some(LIMITED_S))),
             other => other,
+        }
+    }
+
+    /// What was accepted comes by itself, and what overlaps with what was asked for before (409) has come.
+    fn answer_to(&self, need: &Need<'_>, status: u16, headers: &dyn Named) -> Answer {
+        match status {
+            200..=299 | 409 if history::of(need.record_type).is_some() => Answer::Nothing,
+            _ => self.answer(status, headers),
         }
     }
 
@@ -95,5 +143,37 @@ impl Api for Garmin {
 
     fn quotas(&self) -> &'static [Quota] {
         QUOTAS
+    }
+
+    fn history(&self) -> &'static [Collection] {
+        HISTORY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vendors::garmin::VENDOR;
+
+    #[test]
+    fn history_is_asked_for_and_comes_by_itself() {
+        let id = "2026-03-01/2026-03-31";
+        for collection in VENDOR.history() {
+            let need = Need { record_type: collection.windows, record_id: id, vendor_user: "u" };
+            let call = VENDOR.ask(&need).expect(collection.windows);
+            assert!(call.path.starts_with("/backfill/"), "{}", call.path);
+            let seconds = ["1772323200", "1774915200"].map(str::to_owned);
+            assert_eq!(call.query, [SINCE, UNTIL].into_iter().zip(seconds).collect::<Vec<_>>());
+            for (status, answer) in
+                [(202, Answer::Nothing), (409, Answer::Nothing), (400, Answer::Refused)]
+            {
+                assert_eq!(VENDOR.answer_to(&need, status, &Vec::new()), answer, "{status}");
+            }
+            let minute = Answer::Limited(Some(LIMITED_S));
+            assert_eq!(VENDOR.answer_to(&need, 429, &Vec::new()), minute);
+        }
+        let sleep = Need { record_type: "sleep", record_id: "1-2", vendor_user: "u" };
+        assert_eq!(VENDOR.ask(&sleep).expect("a call").path, "/sleeps");
+        assert_eq!(VENDOR.answer_to(&sleep, 200, &Vec::new()), Answer::Document);
     }
 }

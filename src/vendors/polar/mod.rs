@@ -16,6 +16,8 @@
 //!   between beats (no series), active duration but as an attribute. Alertness and bedtimes are predictions. Weight and
 //!   height come by transactions only, which two readers steal from each other.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Kind, Path, Reject};
 use crate::model::contract::header;
 use crate::model::event::flag;
@@ -24,6 +26,7 @@ use crate::model::time::{Day, Micros};
 use crate::vendors::Named;
 use crate::vendors::ask::{self, Answer, Api, Call, Need, Per, Quota, Told};
 use crate::vendors::consent::Consent;
+use crate::vendors::history::{self, Collection, Window};
 use crate::vendors::wire::answer::objects;
 use crate::vendors::wire::hmac::hex_over;
 use crate::vendors::wire::json::{self, At, Json};
@@ -163,7 +166,32 @@ fn is_id(text: &str) -> bool {
 const QUOTAS: &[Quota] = &[
     Quota { per: Per::App, window_s: 900, calls: 520 },
     Quota { per: Per::App, window_s: 86_400, calls: 5_100 },
+    Quota { per: Per::History, window_s: 900, calls: 100 },
+    Quota { per: Per::History, window_s: 86_400, calls: 1_000 },
 ];
+
+/// Lists go back four weeks and take no dates, so each is one window; days go back a year, four weeks at once. Only what came
+/// after the person was registered is in any of them.
+const HISTORY: &[Collection] = &[
+    Collection { windows: "window.sleep", days: 31, back_days: Some(28) },
+    Collection { windows: "window.nightly_recharge", days: 31, back_days: Some(28) },
+    Collection { windows: "window.workout", days: 31, back_days: Some(28) },
+    Collection { windows: "window.daily", days: 28, back_days: Some(365) },
+];
+
+/// What asks for a window.
+fn range(collected: &str, window: Window) -> Option<Call> {
+    Some(match collected {
+        "sleep" | "nightly_recharge" => Call::get("/v3/users/sleep"),
+        "workout" => Call::get("/v3/exercises"),
+        "daily" => {
+            let last = Day(window.to.0.saturating_sub(1));
+            let query = vec![("from", window.from.to_string()), ("to", last.to_string())];
+            Call::get_with("/v3/users/activities", query)
+        }
+        _ => return None,
+    })
+}
 
 /// Ours, because nothing is documented: a recharge comes some hours after its sleep, or that night has none. After
 /// eight tries, a day and a half, it is given up.
@@ -175,6 +203,9 @@ impl Api for Polar {
     }
 
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
+        if let Some(collected) = history::of(need.record_type) {
+            return range(collected, Window::parse(need.record_id)?);
+        }
         let of_day = |path: &str| Some(format!("{path}/{}", Day::parse(need.record_id)?));
         let path = match need.record_type {
             // Its times are its sleep's.
@@ -189,6 +220,9 @@ impl Api for Polar {
     }
 
     fn then(&self, need: &Need<'_>, answers: &[bytes::Bytes]) -> Option<Call> {
+        if need.record_type == "window.nightly_recharge" && answers.len() == 1 {
+            return Some(Call::get("/v3/users/nightly-recharge"));
+        }
         if need.record_type != "nightly_recharge" || answers.len() != 1 {
             return None;
         }
@@ -206,9 +240,12 @@ impl Api for Polar {
         }
     }
 
-    /// Nobody waits for what most devices do not measure.
+    /// Nobody waits for what most devices do not measure, nor for what was before.
     fn answer_to(&self, need: &Need<'_>, status: u16, headers: &dyn Named) -> Answer {
         match need.record_type {
+            window if history::of(window).is_some() && matches!(status, 204 | 404) => {
+                Answer::Nothing
+            }
             biosensing::OXYGEN | biosensing::SKIN if status == 204 => Answer::Nothing,
             _ => self.answer(status, headers),
         }
@@ -233,6 +270,10 @@ impl Api for Polar {
     fn quotas(&self) -> &'static [Quota] {
         QUOTAS
     }
+
+    fn history(&self) -> &'static [Collection] {
+        HISTORY
+    }
 }
 
 /// The two numbers of a header: of the short window and of the long one.
@@ -251,7 +292,9 @@ fn two(headers: &dyn Named, name: &str) -> Option<[u32; 2]> {
 type Read = fn(&Head, &At<'_>, Option<&Night>) -> Result<VendorRecord, Reject>;
 
 /// What a body says that was fetched for this type of record.
-fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
+fn read(raw: &Raw<'_>, asked_for: &str) -> Result<Vec<Item>, Reject> {
+    let collected = history::of(asked_for);
+    let record_type = collected.unwrap_or(asked_for);
     let (list, object): (_, Read) = match record_type {
         "sleep" => ("nights", sleep),
         "nightly_recharge" => ("recharges", recharge),
@@ -264,10 +307,14 @@ fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
     };
     let json = json::parse(raw.body)?;
     let root = json.root();
-    let comes_along = |at: &At<'_>| record_type == "nightly_recharge" && is_sleep(at);
-    let mut slept = None;
+    let comes_along = |at: &At<'_>| {
+        record_type == "nightly_recharge" && (is_sleep(at) || at.member("nights").is_some())
+    };
+    let mut slept = BTreeMap::new();
     objects(&root, list, &mut |_, _, at| {
-        slept = slept.or_else(|| comes_along(at).then(|| night(at).ok()).flatten());
+        if comes_along(at) {
+            nights(at, &mut slept);
+        }
     })?;
     let mut items = Vec::new();
     objects(&root, list, &mut |index, _, at| {
@@ -278,16 +325,31 @@ fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
             received_at: raw.received_at,
         };
         if !comes_along(at) {
-            let what = object(&head, at, slept.as_ref())
+            let date = at.get("date").and_then(|date| day(&date).ok());
+            let what = object(&head, at, date.and_then(|date| slept.get(&date)))
                 .map_or_else(What::Bad, |record| What::Record(Box::new(record)));
             let vendor_user = raw.headers.text(header::VENDOR_USER).map(str::to_owned);
             items.push(Item { index, vendor_user, what });
         }
     })?;
-    if slept.is_some() && items.is_empty() {
+    if !slept.is_empty() && items.is_empty() && collected.is_none() {
         return Err(Reject::malformed(Path::root(), "the record that was asked for is not in it"));
     }
     Ok(items)
+}
+
+/// The sleeps of an object that comes along by their days: itself, or a list of them. One that cannot be read is bad where
+/// it was asked for.
+fn nights(at: &At<'_>, slept: &mut BTreeMap<Day, Night>) {
+    let mut take = |at: &At<'_>| {
+        if let Ok(night) = night(at) {
+            slept.entry(night.day).or_insert(night);
+        }
+    };
+    match at.get("nights") {
+        None => take(at),
+        Some(list) => list.items().into_iter().flatten().for_each(|one| take(&one)),
+    }
 }
 
 fn is_sleep(at: &At<'_>) -> bool {

@@ -285,3 +285,41 @@ fn a_test_counts_where_it_passed_and_nobody_waits_for_a_sensor() {
     assert_eq!(call.query[0], ("from", "2026-03-28".to_owned()));
     assert_eq!(VENDOR.ask(&Need { record_id: "../1", ..need("skin_temperature") }), None);
 }
+
+/// The night before in the same list: of two sleeps each recharge has its own.
+#[test]
+fn a_window_of_recharges_says_what_each_of_them_said() {
+    let alone = fixture!("document_recharge");
+    let parts: Vec<serde_json::Value> = serde_json::from_str(alone).expect("JSON");
+    let (sleep, recharge) = (parts[0].to_string(), parts[1].to_string());
+    let eve =
+        |text: &str| text.replace("2026-03-28", "2026-03-27").replace("2026-03-29", "2026-03-28");
+    let window = format!(
+        r#"[{{"nights":[{},{sleep}]}},{{"recharges":[{},{recharge}]}}]"#,
+        eve(&sleep),
+        eve(&recharge)
+    );
+    let of = |items: Vec<Item>| -> Vec<VendorRecord> {
+        let record = |item: Item| match item.what {
+            What::Record(record) => *record,
+            other => panic!("{other:?}"),
+        };
+        items.into_iter().map(record).collect()
+    };
+    let alone = of(read_as("nightly_recharge", alone).expect("items"));
+    let paged = of(read_as("window.nightly_recharge", &window).expect("items"));
+    assert_eq!(paged.len(), 2);
+    assert_eq!(paged[1], alone[0], "the same content under the same id");
+    assert_ne!(paged[0].content.start_at, alone[0].content.start_at, "its own sleep's times");
+    let none = format!(r#"{{"nights":[{sleep}]}}"#);
+    let none = read_as("window.nightly_recharge", &none);
+    assert_eq!(none, Ok(Vec::new()), "a device that measures none");
+    let need =
+        |record_type| Need { record_type, record_id: "2026-03-01/2026-03-29", vendor_user: "7" };
+    let daily = VENDOR.ask(&need("window.daily")).expect("a call");
+    let dates = [("from", "2026-03-01".to_owned()), ("to", "2026-03-28".to_owned())];
+    assert_eq!(daily.query, dates, "four weeks, both ends in it");
+    let next = VENDOR.then(&need("window.nightly_recharge"), &["{}".into()]).expect("a call");
+    assert_eq!(next.path, "/v3/users/nightly-recharge");
+    assert_eq!(VENDOR.answer_to(&need("window.sleep"), 204, &Vec::new()), Answer::Nothing);
+}
