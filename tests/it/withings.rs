@@ -27,6 +27,7 @@ fn stage() -> Stage {
         people: 6,
         first: Day::parse("2026-10-12").unwrap(),
         days: 20,
+        history: 0,
         vendors: vec![withings],
         shares: Shares::parse("rescore=40").unwrap(),
     };
