@@ -118,37 +118,6 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(output)))
 }
 
-/// What was before people connected, asked for page by page while news goes on: as it is, and once.
-#[test]
-fn the_past_of_who_connects_is_published_as_it_is() {
-    let played = Played::new("past");
-    let (people, days) = ("4", "40");
-    let vendors = ["--vendors", "oura,whoop", "--history", "38"];
-    let connections = played.file("connections.jsonl");
-    let files = ["--prepare", "--connections", &connections];
-    let prepared = played.simulate(people, days, "none", &[&vendors[..], &files].concat());
-    assert!(prepared.status.success(), "{}", text(&prepared));
-    let imported = played.deployment.run(&["connections", "import", "--history", &connections]);
-    assert!(imported.status.success(), "{}", text(&imported));
-    let all = played.deployment.spawn("all", "all", &[]);
-    until("it is ready", Duration::from_secs(60), || page(played.admin, "/ready").is_some());
-    let simulated = played.simulate(people, days, "none", &vendors);
-    assert!(simulated.status.success(), "{}", text(&simulated));
-    let told = json(&simulated);
-    assert_eq!(told["waiting"], 0, "{told}");
-    assert!(told["counts"]["oura"]["pages"].as_u64() > Some(100), "{told}");
-    let documents = told["counts"]["oura"]["documents"].as_u64().unwrap_or(0);
-    assert!(documents < 300, "what is in a page is not asked for alone: {told}");
-    let truth = played.file("truth.jsonl");
-    let audited = played.deployment.run(&["audit", "--truth", &truth, "--wait", "60", "--json"]);
-    let found = json(&audited);
-    assert!(audited.status.success(), "{found}");
-    let records = found["counted"]["records as they are"].as_u64().unwrap_or(0);
-    println!("{records} records, {documents} documents of Oura's alone");
-    assert!(records > 600, "{found}");
-    assert_eq!(all.end("TERM", Duration::from_secs(20)), Some(0));
-}
-
 #[test]
 fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     let played = Played::new("truth");

@@ -456,6 +456,25 @@ mod tests {
     }
 
     #[test]
+    fn of_the_past_nobody_is_told_and_what_is_there_then_must_be_known() {
+        let story = Story::new(Plan { history: 15, ..plan(8, 20, "rescore=100,delete=20") });
+        let connected = story.plan.connected();
+        assert!(story.notices.iter().any(|notice| !notice.of.is_empty()));
+        let of_records = story.notices.iter().filter(|notice| !notice.of.is_empty());
+        assert!(of_records.clone().all(|notice| notice.at >= connected));
+        let mut known = 0;
+        for entry in &story.entries {
+            let before = entry.versions.iter().filter(|it| it.truth.at < connected);
+            let told: Vec<&Version> = before.clone().filter(|it| it.truth.told).collect();
+            known += told.len();
+            assert!(told.len() <= 1, "the last one alone");
+            assert!(told.iter().all(|it| !it.truth.gone));
+            assert!(told.is_empty() || before.last().is_some_and(|last| last.truth.told));
+        }
+        assert!(known > 100, "{known}");
+    }
+
+    #[test]
     fn nothing_comes_about_after_the_end_and_versions_are_in_order() {
         let story = Story::new(plan(8, 20, "all"));
         for entry in &story.entries {
