@@ -469,7 +469,7 @@ mod tests {
             known += told.len();
             assert!(told.len() <= 1, "the last one alone");
             assert!(told.iter().all(|it| !it.truth.gone));
-            assert!(told.is_empty() || before.last().is_some_and(|last| last.truth.told));
+            assert!(told.is_empty() || before.next_back().is_some_and(|last| last.truth.told));
         }
         assert!(known > 100, "{known}");
     }
