@@ -121,6 +121,8 @@ pub struct Tried {
     pub attempts: u32,
     /// Spoiled tries in a row.
     pub failures: u32,
+    /// Whether the last of them was an outage ([`is_outage`]): what comes odd after it is the first that is.
+    pub outage: bool,
     /// Whether the token was renewed for this very fetch.
     pub renewed: bool,
 }
@@ -175,24 +177,44 @@ pub fn next(
             let after = hold.saturating_add(share(PAUSE_MIN, chance));
             Next::Later { fate: waits(after, tried, outcome.name()), hold: Some(hold) }
         }
-        Outcome::Redirected | Outcome::NotJson | Outcome::TooLarge
-            if tried.failures.saturating_add(1) >= ODD_MAX =>
-        {
-            match outcome {
-                Outcome::TooLarge => give_up(Kind::PayloadTooLarge, "the body is above the cap"),
-                Outcome::NotJson => give_up(Kind::WearableApiError, "the answer is no JSON"),
-                _ => give_up(Kind::WearableApiError, "the answer leads elsewhere"),
-            }
+        Outcome::Redirected => {
+            oddly(outcome, tried, (Kind::WearableApiError, "the answer leads elsewhere"), chance)
+        }
+        Outcome::NotJson => {
+            oddly(outcome, tried, (Kind::WearableApiError, "the answer is no JSON"), chance)
+        }
+        Outcome::TooLarge => {
+            oddly(outcome, tried, (Kind::PayloadTooLarge, "the body is above the cap"), chance)
         }
         Outcome::Answered(Answer::Unavailable)
-        | Outcome::Redirected
-        | Outcome::NotJson
-        | Outcome::TooLarge
         | Outcome::Unreachable
         | Outcome::Silent
         | Outcome::TooSlow
         | Outcome::BrokenOff => spoiled(tried, outcome.name(), chance),
     }
+}
+
+/// Whether a row waits for this reason because its vendor was down, or out of reach.
+#[must_use]
+pub fn is_outage(reason: &str) -> bool {
+    let outages = [
+        Outcome::Answered(Answer::Unavailable),
+        Outcome::Unreachable,
+        Outcome::Silent,
+        Outcome::TooSlow,
+        Outcome::BrokenOff,
+    ];
+    outages.iter().any(|outage| outage.name() == reason)
+}
+
+/// An answer that is none. After an outage counting begins anew: a vendor that comes back shows a page for people, and
+/// that page is not the record's end.
+fn oddly(outcome: Outcome, tried: Tried, end: (Kind, &'static str), chance: u64) -> Next {
+    let failures = if tried.outage { 0 } else { tried.failures };
+    if failures.saturating_add(1) >= ODD_MAX {
+        return give_up(end.0, end.1);
+    }
+    spoiled(Tried { failures, ..tried }, outcome.name(), chance)
 }
 
 /// A try that our side of the world, or the vendor's, spoiled: again later, further apart each time.
@@ -229,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    const FRESH: Tried = Tried { attempts: 0, failures: 0, renewed: false };
+    const FRESH: Tried = Tried { attempts: 0, failures: 0, outage: false, renewed: false };
 
     /// Every way to end, by its name.
     fn all() -> Vec<Outcome> {
@@ -309,6 +331,18 @@ mod tests {
             assert_eq!(held, Some(Duration::from_secs(hold)));
             assert!(after >= Duration::from_secs(hold), "{after:?}");
         }
+    }
+
+    #[test]
+    fn a_page_for_people_after_an_outage_is_the_first_that_is_odd() {
+        let long = Tried { failures: 50, outage: true, ..FRESH };
+        let first = next(Outcome::NotJson, long, again_s, 3);
+        let Next::Later { fate: Fate::Later { failures: 1, reason, .. }, .. } = first else {
+            panic!("{first:?}")
+        };
+        assert!(!is_outage(reason) && is_outage(Outcome::Unreachable.name()));
+        let odd = Tried { failures: ODD_MAX - 1, ..FRESH };
+        assert!(matches!(next(Outcome::NotJson, odd, again_s, 3), Next::GiveUp { .. }));
     }
 
     proptest! {

@@ -247,7 +247,12 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
 
     /// One claimed row, to the end of its claim.
     async fn fetch(&self, desk: &Desk, row: Claimed, pass: Pass) -> Ended {
-        let tried = Tried { attempts: row.attempts, failures: row.failures, renewed: false };
+        let tried = Tried {
+            attempts: row.attempts,
+            failures: row.failures,
+            outage: row.reason.as_deref().is_some_and(plan::is_outage),
+            renewed: false,
+        };
         let history = row.origin == Origin::Backfill;
         let asked = async {
             if history && !self.room.is_there() {

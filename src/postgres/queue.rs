@@ -126,7 +126,8 @@ const CLAIM: &str = "
            (SELECT c.vendor_user FROM connections AS c
             WHERE c.id = h.connection AND c.vendor = h.vendor
               AND (c.valid_to IS NULL OR c.valid_to > h.us)
-            ORDER BY c.valid_from DESC LIMIT 1)
+            ORDER BY c.valid_from DESC LIMIT 1),
+           h.reason
     FROM claimed AS h ORDER BY h.priority, h.not_before";
 
 const END: &str = "
@@ -430,7 +431,7 @@ fn span(us: i64) -> Duration {
     Duration::from_micros(u64::try_from(us).unwrap_or(0))
 }
 
-/// A claim of fourteen columns.
+/// A claim of fifteen columns.
 fn claimed_of(row: &Row) -> Result<Claimed> {
     let count = |at| get::<i32>(row, at).map(|count| u32::try_from(count).unwrap_or(0));
     Ok(Claimed {
@@ -447,5 +448,6 @@ fn claimed_of(row: &Row) -> Result<Claimed> {
         failures: count(11)?,
         lease: get(row, 12)?,
         vendor_user: get(row, 13)?,
+        reason: get(row, 14)?,
     })
 }

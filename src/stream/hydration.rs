@@ -31,6 +31,8 @@ pub struct Claimed {
     pub attempts: u32,
     /// Tries in a row that the vendor, or the way to it, spoiled.
     pub failures: u32,
+    /// Why it waited, as [`Fate::Later`] said.
+    pub reason: Option<String>,
     /// The vendor's user; absent where the connection does not hold any more.
     pub vendor_user: Option<String>,
     /// What this claim is told by: another one of the same row has another.

@@ -164,6 +164,7 @@ impl Rows {
             origin: Origin::Live,
             attempts: 0,
             failures: 0,
+            reason: None,
             vendor_user: Some("v-1".to_owned()),
             lease: 1,
         };

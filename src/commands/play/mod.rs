@@ -39,6 +39,8 @@ use crate::stream::clock::{Stopwatch, now_us};
 
 /// How often it looks whether all has been fetched.
 const LOOK: Duration = Duration::from_millis(250);
+/// For how many looks in a row nothing is left and nobody waits for an answer, before it ends.
+const STILL: u32 = 4;
 /// After how many looks a line is printed where no bar moves.
 const LINE_EVERY: u32 = 20;
 
@@ -51,14 +53,16 @@ pub struct Theatre {
     since: Stopwatch,
     /// Calls that were answered, for who waits until nobody calls any more.
     calls: AtomicU64,
+    /// Calls whose answers are not given yet: some are given slowly.
+    under_way: AtomicU64,
 }
 
 impl Theatre {
     fn new(stage: Stage, speed: u32) -> Self {
         let begins = stage.story().plan.connected();
-        let calls = AtomicU64::new(0);
+        let (calls, under_way) = (AtomicU64::new(0), AtomicU64::new(0));
         let since = Stopwatch::start();
-        Self { stage: Mutex::new(stage), begins, speed: i64::from(speed), since, calls }
+        Self { stage: Mutex::new(stage), begins, speed: i64::from(speed), since, calls, under_way }
     }
 
     /// Simulated time now, µs.
@@ -212,12 +216,14 @@ async fn perform(
     Ok(waiting == 0)
 }
 
-/// Waits until all has been fetched, or until nobody asks any more.
+/// Waits until all has been fetched and the last answers have been given, or until nobody asks any more.
 async fn wait(theatre: &Theatre, patience: Duration, stop: &CancellationToken) {
-    let (mut calls, mut quiet) = (0, Stopwatch::start());
+    let (mut calls, mut quiet, mut done) = (0, Stopwatch::start(), 0_u32);
     while !stop.is_cancelled() && quiet.elapsed() < patience {
         let now = theatre.now();
-        if theatre.stage().waiting(now) == 0 {
+        let all = theatre.stage().waiting(now) == 0;
+        done = if all && theatre.under_way.load(Ordering::Relaxed) == 0 { done + 1 } else { 0 };
+        if done >= STILL {
             return;
         }
         let so_far = theatre.calls.load(Ordering::Relaxed);

@@ -78,11 +78,15 @@ async fn answer(
         form: String::from_utf8_lossy(&form).into_owned(),
     };
     let now = theatre.now();
-    let reply = theatre.stage().answer(&ask, now);
     theatre.calls.fetch_add(1, Ordering::Relaxed);
+    let reply = theatre.stage().answer(&ask, now);
     match reply.manner {
         Manner::AtOnce => {}
-        Manner::Slowly => tokio::time::sleep(SLOW).await,
+        Manner::Slowly => {
+            theatre.under_way.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(SLOW).await;
+            theatre.under_way.fetch_sub(1, Ordering::Relaxed);
+        }
         Manner::Never => tokio::time::sleep(NEVER).await,
         Manner::HangUp => return Err(io::ErrorKind::ConnectionAborted.into()),
     }

@@ -314,3 +314,44 @@ fn exercise(telling: &Telling<'_>, it: &Workout) -> Made {
     let path = format!("/v3/exercises/{id}");
     Made { path, versions: vec![telling.version(truth, &document)] }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::fault::Shares;
+    use super::super::player::{Ask, Played};
+    use super::super::stage::Stage;
+    use super::super::story::{Plan, Story};
+    use crate::model::time::Day;
+
+    #[test]
+    fn a_day_is_named_alike_for_everybody_and_each_gets_ones_own() {
+        let polar = Played::parse("polar").expect("it is played");
+        let plan = Plan {
+            seed: 11,
+            people: 2,
+            first: Day::parse("2026-10-01").expect("a day"),
+            days: 4,
+            vendors: vec![polar],
+            shares: Shares::parse("none").expect("shares"),
+        };
+        let secrets = BTreeMap::from([(polar, "not-a-secret-test-key".to_owned())]);
+        let mut stage = Stage::new(Story::new(plan), 1_000_000, secrets);
+        let at = stage.story().plan.ends() - 1;
+        let mut nights = Vec::new();
+        for (tokens, _) in stage.first_tokens() {
+            let ask = Ask {
+                method: "GET".to_owned(),
+                path: "/polar/v3/users/sleep/2026-10-02".to_owned(),
+                bearer: Some(tokens.access),
+                ..Ask::default()
+            };
+            let reply = stage.answer(&ask, at);
+            assert_eq!(reply.status, 200);
+            nights.push(reply.body);
+        }
+        assert_eq!(nights.len(), 2);
+        assert_ne!(nights.first(), nights.last());
+    }
+}

@@ -464,7 +464,7 @@ mod tests {
         assert!(of_records.clone().all(|notice| notice.at >= connected));
         let mut known = 0;
         for entry in &story.entries {
-            let before = entry.versions.iter().filter(|it| it.truth.at < connected);
+            let mut before = entry.versions.iter().filter(|it| it.truth.at < connected);
             let told: Vec<&Version> = before.clone().filter(|it| it.truth.told).collect();
             known += told.len();
             assert!(told.len() <= 1, "the last one alone");
