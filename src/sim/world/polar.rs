@@ -333,6 +333,7 @@ mod tests {
             people: 2,
             first: Day::parse("2026-10-01").expect("a day"),
             days: 4,
+            history: 0,
             vendors: vec![polar],
             shares: Shares::parse("none").expect("shares"),
         };
