@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-.PHONY: help run test it live telemetry planted slow bench micro profile sim golden lint fmt doc deny build up down status reset clean
+.PHONY: help run test it live telemetry truth planted slow bench micro profile sim golden lint fmt doc deny build up down status reset clean
 
 help: ## Print this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -21,6 +21,9 @@ live: ## The live suite, on a stack of its own (KILLS=20 times kill -9)
 
 telemetry: ## Alerts and dashboards by promtool and by a Prometheus that scrapes a run
 	@tests/telemetry
+
+truth: ## Everything true is published: invented people, all vendors, every fault (PEOPLE=200 DAYS=60 SPEED=7200 HYDRATORS=3)
+	@tests/truth
 
 planted: ## Plant every bug, one at a time, and print caught or missed
 	@tests/planted

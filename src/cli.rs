@@ -340,10 +340,12 @@ pub enum Simulate {
 #[derive(Args, Debug)]
 #[command(
     after_help = "The API of a vendor is at http://ADDRESS/VENDOR/… with the vendor's own paths below, its token server \
-                  too: set vendors.VENDOR.api_base and renewal_url to them. Requests are signed with \
-                  vendors.VENDOR.signing_secret, which is also what must be named to renew tokens. \
+                  too: set vendors.VENDOR.api_base and renewal_url to them (--settings prints them). Requests are signed \
+                  with vendors.VENDOR.signing_secret, which is also what must be named to renew tokens; Terra's Kafka \
+                  destination is written, too. \
                   People need connections and first tokens: --connections writes them, `connections import` reads them. \
-                  Ends when all that was announced has been fetched; 1 where something was not."
+                  Ends when all that was announced has been fetched; 1 where something was not.",
+    after_long_help = crate::commands::play::faults()
 )]
 pub struct Vendors {
     /// How many invented people.
@@ -361,7 +363,7 @@ pub struct Vendors {
     /// How many times as fast as real time their world runs, its quotas and delays too.
     #[arg(long, default_value_t = 1_440, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub speed: u32,
-    /// Which vendors they use, by comma.
+    /// Which vendors they use, by comma, or `all`.
     #[arg(long, default_value = "oura,whoop", value_name = "NAMES")]
     pub vendors: String,
     /// What goes wrong: name=percent by comma, `all` for a bit of everything, or `none`.
@@ -379,6 +381,9 @@ pub struct Vendors {
     /// Write the people's connections and first tokens to this file, readable by its owner alone.
     #[arg(long, value_name = "FILE")]
     pub connections: Option<PathBuf>,
+    /// Print the settings with which the program asks these vendors, as lines of an environment file, and end.
+    #[arg(long)]
+    pub settings: bool,
     /// Write the files and end: nothing is played.
     #[arg(long)]
     pub prepare: bool,

@@ -186,7 +186,7 @@ fn read_topics(config: &Config, codec: &Codec) -> Result<Topics> {
         topics.normalised.push((record.partition, record.offset, read));
     })?;
     // Fetched bodies after what asked for them.
-    for topic in [Topic::RawWebhooks, Topic::RawDocuments] {
+    for topic in [Topic::RawWebhooks, Topic::RawTerra, Topic::RawDocuments] {
         scan::to_end(&config.kafka, topic, |record| {
             let hash = sha256_hex(record.value.as_deref().unwrap_or_default());
             let probe = record.headers.text(header::VENDOR) == Some(PROBE_VENDOR);

@@ -293,6 +293,24 @@ mod tests {
     }
 
     #[test]
+    fn a_form_is_a_payload_and_polled_days_are_documents() {
+        let notice = b"userid=363&appli=44&startdate=1774735200&enddate=1774764120";
+        let (code, lines) = run_on("withings", "form", notice, &[]);
+        assert_eq!((code, &lines[1]["fetch"]["record_type"]), (0, &"sleep".into()), "{lines:?}");
+        for (vendor, kind, case, record_type) in [
+            ("withings", "measurement", "document_weight", "measurement"),
+            ("dexcom", "egv", "document_day", "samples.blood_glucose"),
+            ("polar", "skin_temperature", "document_skin_temperature", "skin_temperature"),
+        ] {
+            let name = format!("tests/fixtures/{vendor}/{case}.json");
+            let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+            let body = std::fs::read(file).expect("a fixture");
+            let (_, lines) = run_as(vendor, Some(kind), case, &body, &[]);
+            assert_eq!(lines[0]["record_type"], record_type, "{lines:?}");
+        }
+    }
+
+    #[test]
     fn wrong_usage_says_so() {
         assert_eq!(run_on("nobody", "vendor", b"", &[]), (USAGE, vec![]));
         assert_eq!(run_on("oura", "header", b"", &["no colon"]), (USAGE, vec![]));

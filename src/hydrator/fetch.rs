@@ -4,7 +4,8 @@
 //! A connection, a deadline and a capped body. It cannot choose where we go: the host is the configured one, calls
 //! are relative to it, redirects are not followed, no proxy is read from anywhere. It cannot hold us: connecting, the
 //! first byte and the whole each have a deadline. It cannot fill us: reading stops at the cap. And what is not JSON is
-//! not taken for a document, because a page for people comes with 200, too.
+//! not taken for a document, because a page for people comes with 200, too. Nor is what the vendor's file judges to be a
+//! refusal that came with 200.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,8 +20,9 @@ use crate::error::{Error, Kind, Result};
 use crate::hydrator::plan::Outcome;
 use crate::hydrator::tokens::Client as OAuth;
 use crate::stream::hydration::Pair;
-use crate::vendors::ask::{Answer, Api, Call, Per, Told};
+use crate::vendors::ask::{Answer, Api, Call, Need, Per, Told, Wrapped};
 use crate::vendors::consent::{By, Request as Asked, Verb};
+use crate::vendors::wire::json::{self, Json};
 
 /// What a call may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,15 +157,15 @@ impl Fetcher {
         Ok(Self { client, limits })
     }
 
-    /// Makes a call with this token.
+    /// Makes a call with this token; what its answer means depends on what is needed.
     ///
     /// # Errors
     /// [`Kind::ValidationError`] where the call or the token is none: neither is the vendor's fault.
-    pub async fn get(
+    pub async fn call(
         &self,
         api: &dyn Api,
         base: &Base,
-        call: &Call,
+        (need, call): (&Need<'_>, &Call),
         token: &SecretString,
     ) -> Result<Fetched> {
         let wrong = |code: &str| Error::new(Kind::ValidationError, "describe a call", code);
@@ -171,19 +173,21 @@ impl Fetcher {
         let bearer = format!("Bearer {}", token.expose_secret());
         let mut bearer = HeaderValue::from_str(&bearer).map_err(|_text| wrong("token"))?;
         bearer.set_sensitive(true);
-        let request = self
-            .client
-            .get(url)
+        let request = match &call.form {
+            Some(form) => posted(self.client.post(url), form),
+            None => self.client.get(url),
+        };
+        let request = request
             .header(AUTHORIZATION, bearer)
             .header(ACCEPT, HeaderValue::from_static("application/json"));
-        Ok(self.ask(api, request, is_json).await)
+        Ok(self.ask(api, need, request, is_json).await)
     }
 
     /// Opens a link that is its own permission: without a token, and what stands there is named as its writer pleased.
     /// The caller knows that it leads to where it may.
     pub async fn open_link(&self, api: &dyn Api, address: &str) -> Fetched {
         match Url::parse(address) {
-            Ok(url) => self.ask(api, self.client.get(url), is_object).await,
+            Ok(url) => self.ask(api, &Need::NO_RECORD, self.client.get(url), is_object).await,
             Err(_text) => Fetched::without_answer(Outcome::Answered(Answer::Refused)),
         }
     }
@@ -192,12 +196,13 @@ impl Fetcher {
     async fn ask(
         &self,
         api: &dyn Api,
+        need: &Need<'_>,
         request: RequestBuilder,
         is_document: fn(&str) -> bool,
     ) -> Fetched {
         let whole = async {
             match tokio::time::timeout(self.limits.first_byte, request.send()).await {
-                Ok(Ok(response)) => self.read(api, response, is_document).await,
+                Ok(Ok(response)) => self.read(api, need, response, is_document).await,
                 Ok(Err(error)) if error.is_connect() => {
                     Fetched::without_answer(Outcome::Unreachable)
                 }
@@ -213,13 +218,14 @@ impl Fetcher {
     async fn read(
         &self,
         api: &dyn Api,
+        need: &Need<'_>,
         mut response: Response,
         is_document: fn(&str) -> bool,
     ) -> Fetched {
         let status = response.status().as_u16();
         let headers = response.headers();
         let told = api.told(headers);
-        let (answer, whose) = (api.answer(status, headers), api.limits(headers));
+        let (answer, whose) = (api.answer_to(need, status, headers), api.limits(headers));
         let without_body =
             |outcome| Fetched { outcome, status: Some(status), whose, told, document: None };
         if (300..400).contains(&status) {
@@ -250,8 +256,43 @@ impl Fetcher {
                 Err(_text) => return without_body(Outcome::BrokenOff),
             }
         }
+        let judged = api.judge(need, &body);
+        if judged != Answer::Document {
+            return without_body(Outcome::Answered(judged));
+        }
         let document = Some((content_type, body.freeze()));
         Fetched { outcome: Outcome::Answered(answer), status: Some(status), whose, told, document }
+    }
+}
+
+/// A POST with this form as its body.
+fn posted<V: AsRef<str>>(request: RequestBuilder, form: &[(&str, V)]) -> RequestBuilder {
+    let mut body = String::new();
+    for (name, value) in form {
+        if !body.is_empty() {
+            body.push('&');
+        }
+        escape(&mut body, name);
+        body.push('=');
+        escape(&mut body, value.as_ref());
+    }
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    request.header(CONTENT_TYPE, form).body(body)
+}
+
+/// Writes a text as a form has it.
+fn escape(body: &mut String, text: &str) {
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => {
+                body.push(char::from(byte));
+            }
+            b' ' => body.push('+'),
+            other => {
+                body.push('%');
+                body.push_str(&hex::encode_upper([other]));
+            }
+        }
     }
 }
 
@@ -302,7 +343,8 @@ impl Fetcher {
     /// Exchanges a refresh token for another pair.
     pub async fn exchange(&self, client: &OAuth, refresh: &SecretString) -> Exchanged {
         let own = [("client_id", &*client.id), ("client_secret", client.secret.expose_secret())];
-        let mut form = vec![("grant_type", "refresh_token")];
+        let mut form = client.manner.also.to_vec();
+        form.push(("grant_type", "refresh_token"));
         form.push(("refresh_token", refresh.expose_secret()));
         form.extend(own);
         form.extend(client.scope.map(|scope| ("scope", scope)));
@@ -319,7 +361,8 @@ impl Fetcher {
         read: impl FnOnce(&[u8]) -> T,
     ) -> (Exchanged, T) {
         let own = [("client_id", &*client.id), ("client_secret", client.secret.expose_secret())];
-        let mut form = vec![("grant_type", "authorization_code")];
+        let mut form = client.manner.also.to_vec();
+        form.push(("grant_type", "authorization_code"));
         form.push(("code", code.code.expose_secret()));
         form.push(("redirect_uri", code.callback));
         form.extend(code.verifier.map(|verifier| ("code_verifier", verifier.expose_secret())));
@@ -334,16 +377,8 @@ impl Fetcher {
         basic: bool,
         read: impl FnOnce(&[u8]) -> T,
     ) -> (Exchanged, T) {
-        let mut written = client.url.0.clone();
-        // A query is written as a form is.
-        written.query_pairs_mut().extend_pairs(form);
-        let body = written.query().unwrap_or_default().to_owned();
-        let mut request = self
-            .client
-            .post(client.url.0.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
-            .header(ACCEPT, HeaderValue::from_static("application/json"))
-            .body(body);
+        let mut request = posted(self.client.post(client.url.0.clone()), form)
+            .header(ACCEPT, HeaderValue::from_static("application/json"));
         if basic {
             request = request.basic_auth(&client.id, Some(client.secret.expose_secret()));
         }
@@ -354,7 +389,7 @@ impl Fetcher {
                 Err(error) if error.is_connect() => return failed(Outcome::Unreachable),
                 Err(_text) => return failed(Outcome::BrokenOff),
             };
-            read_pair(response, read).await
+            read_pair(client.manner.wrapped, response, read).await
         };
         let ended = tokio::time::timeout(self.limits.whole, whole).await;
         ended.unwrap_or_else(|_elapsed| failed(Outcome::TooSlow))
@@ -425,10 +460,13 @@ impl Fetcher {
             (By::App([name, key]), Credentials::App(id, given)) => {
                 request.header(name, secret(id)?).header(key, secret(given.expose_secret())?)
             }
+            (By::Form, _) if asked.call.form.is_some() => request,
             _ => return Err(wrong("credentials")),
         };
         request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(body) = &asked.body {
+        if let Some(form) = &asked.call.form {
+            request = posted(request, form);
+        } else if let Some(body) = &asked.body {
             let json = HeaderValue::from_static("application/json");
             request = request.header(CONTENT_TYPE, json).body(body.clone());
         }
@@ -439,13 +477,31 @@ impl Fetcher {
                 Err(_text) => return Done::Failed(Outcome::BrokenOff),
             };
             let status = response.status().as_u16();
-            if !asked.good.contains(&status) {
+            let inside = asked.status_in.filter(|_| status == 200);
+            if inside.is_none() && !asked.good.contains(&status) {
                 return Done::Refused(status);
             }
-            read_small(response).await.map_or_else(Done::Failed, |body| Done::Well(body.freeze()))
+            let body = match read_small(response).await {
+                Ok(body) => body.freeze(),
+                Err(outcome) => return Done::Failed(outcome),
+            };
+            match inside.map(|member| status_of(&body, member)) {
+                Some(None) => Done::Failed(Outcome::NotJson),
+                Some(Some(status)) if !asked.good.contains(&status) => Done::Refused(status),
+                _ => Done::Well(body),
+            }
         };
         let ended = tokio::time::timeout(self.limits.whole, whole).await;
         Ok(ended.unwrap_or(Done::Failed(Outcome::TooSlow)))
+    }
+}
+
+/// The status that stands in this member of a body; none where there is none that could be one.
+fn status_of(body: &[u8], member: &str) -> Option<u16> {
+    let Ok(Json::Object(members)) = json::parse(body) else { return None };
+    match members.into_iter().find(|(name, _)| name == member)? {
+        (_, Json::Integer(status)) => u16::try_from(status).ok(),
+        _ => None,
     }
 }
 
@@ -460,6 +516,7 @@ const OURS: [&str; 4] =
     ["invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope"];
 
 async fn read_pair<T: Default>(
+    wrapped: Option<Wrapped>,
     response: Response,
     read: impl FnOnce(&[u8]) -> T,
 ) -> (Exchanged, T) {
@@ -471,8 +528,12 @@ async fn read_pair<T: Default>(
         429 => return failed(Outcome::Answered(Answer::Limited(None))),
         _ => return failed(Outcome::Answered(Answer::Unavailable)),
     }
+    let pair_of = |body: &[u8]| match wrapped {
+        Some(wrapped) if status < 300 => unwrapped(wrapped, body),
+        _ => pair_of(status, body),
+    };
     match read_small(response).await {
-        Ok(body) => match pair_of(status, &body) {
+        Ok(body) => match pair_of(&body) {
             pair @ Exchanged::Pair { .. } => (pair, read(&body)),
             ended @ (Exchanged::Refused | Exchanged::Failed(_)) => (ended, T::default()),
         },
@@ -500,6 +561,30 @@ fn pair_of(status: u16, body: &[u8]) -> Exchanged {
         },
         Err(_text) => Exchanged::Failed(Outcome::NotJson),
     }
+}
+
+/// What an answer says that has its status inside. Of a refusal nothing but the status is read.
+fn unwrapped(wrapped: Wrapped, body: &[u8]) -> Exchanged {
+    let ended = |answer| Exchanged::Failed(Outcome::Answered(answer));
+    let Ok(json) = json::parse(body) else { return Exchanged::Failed(Outcome::NotJson) };
+    let root = json.root();
+    match root.get(wrapped.status).and_then(|at| at.integer().ok()) {
+        Some(status) if status == wrapped.good => {}
+        Some(status) if wrapped.refused.contains(&status) => return Exchanged::Refused,
+        Some(status) if wrapped.limited.contains(&status) => return ended(Answer::Limited(None)),
+        Some(_) => return ended(Answer::Refused),
+        None => return Exchanged::Failed(Outcome::NotJson),
+    }
+    let inner = root.get(wrapped.body);
+    let text = |name| {
+        let text = inner.as_ref()?.get(name)?.text().ok()?.to_owned();
+        Some(SecretString::from(text))
+    };
+    let Some(access) = text("access_token") else { return Exchanged::Failed(Outcome::NotJson) };
+    let lives = inner.as_ref().and_then(|at| at.get("expires_in")?.integer().ok());
+    let lives = lives.and_then(|seconds| u64::try_from(seconds).ok());
+    let pair = Pair { access, refresh: text("refresh_token") };
+    Exchanged::Pair { pair, lives: lives.map(Duration::from_secs) }
 }
 
 async fn read_small(mut response: Response) -> std::result::Result<BytesMut, Outcome> {

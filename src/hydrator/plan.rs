@@ -3,6 +3,7 @@
 //! | how it ended | then |
 //! | --- | --- |
 //! | a document | done, once the log has it |
+//! | that there is none | done, with nothing for the log |
 //! | not there yet | as the vendor's contract says, then given up |
 //! | the token is not taken | renewed once, then given up: the connection has to be made anew |
 //! | consent withdrawn, or a request that is refused | given up |
@@ -46,6 +47,7 @@ impl Outcome {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Answered(Answer::Document) => "document",
+            Self::Answered(Answer::Nothing) => "nothing",
             Self::Answered(Answer::NotYet) => "not_yet",
             Self::Answered(Answer::Unauthorised) => "unauthorised",
             Self::Answered(Answer::Forbidden) => "forbidden",
@@ -75,6 +77,7 @@ impl Outcome {
             | Self::BrokenOff => Said::Ill,
             Self::Answered(
                 Answer::Document
+                | Answer::Nothing
                 | Answer::NotYet
                 | Answer::Unauthorised
                 | Answer::Forbidden
@@ -91,6 +94,8 @@ impl Outcome {
 pub enum Next {
     /// The body goes to the log, and then the row is done.
     Keep,
+    /// There is no such record: the row is done, and says so.
+    Nothing,
     /// Another token, and once more at once.
     Renew,
     /// The row waits.
@@ -143,6 +148,7 @@ pub fn next(
 ) -> Next {
     match outcome {
         Outcome::Answered(Answer::Document) => Next::Keep,
+        Outcome::Answered(Answer::Nothing) => Next::Nothing,
         Outcome::Answered(Answer::NotYet) => {
             let attempts = tried.attempts.saturating_add(1);
             let Some(seconds) = again_s(attempts) else {
@@ -229,6 +235,7 @@ mod tests {
     fn all() -> Vec<Outcome> {
         let answers = [
             Answer::Document,
+            Answer::Nothing,
             Answer::NotYet,
             Answer::Unauthorised,
             Answer::Forbidden,
@@ -263,7 +270,7 @@ mod tests {
     fn each_outcome_has_a_name_that_the_metric_knows() {
         let names: Vec<&str> = all().into_iter().map(Outcome::name).collect();
         let known = crate::telemetry::table::OUTCOME.values(&[]);
-        assert_eq!(names.iter().filter(|name| known.contains(name)).count(), 14, "{names:?}");
+        assert_eq!(names.iter().filter(|name| known.contains(name)).count(), 15, "{names:?}");
     }
 
     #[test]

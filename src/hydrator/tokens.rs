@@ -23,6 +23,7 @@ use crate::hydrator::fetch::{Base, Exchanged, Fetcher};
 use crate::model::id::ConnectionId;
 use crate::stream::hydration::{Pair, Stored, Vault};
 use crate::telemetry::metrics::Metrics;
+use crate::vendors::ask::Manner;
 
 /// What a call is made with.
 #[derive(Clone, Debug)]
@@ -75,6 +76,8 @@ pub struct Client {
     pub id: String,
     /// Our secret.
     pub secret: SecretString,
+    /// How it is asked there, and answers.
+    pub manner: Manner,
 }
 
 /// The tokens of a vault, renewed where a vendor has that.

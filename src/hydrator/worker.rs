@@ -314,7 +314,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             }
             // Before the first call goes out: a deletion that comes meanwhile stands above it.
             body.asked_at.get_or_insert_with(now_us);
-            let fetched = self.call(desk, &call, &token).await?;
+            let fetched = self.call(desk, (&need, &call), &token).await?;
             let whose = fetched.whose;
             let outcome = body.take(fetched, self.settings.body_bytes_max);
             if outcome == Outcome::TooLarge
@@ -337,10 +337,18 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                     }
                     Some(next) => (call, grant) = (next, Grant::Token(token)),
                     None => {
-                        let document = self.document(desk, row, vendor_user, &body);
-                        return Ok(Course::Asked(outcome.said(), Next::Keep, Some(document)));
+                        let together = Outcome::Answered(desk.api.together(&need, &body.answers));
+                        let next = plan::next(together, tried, |n| desk.api.again_s(n), chance());
+                        let whole = (next == Next::Keep)
+                            .then(|| self.document(desk, row, vendor_user, &body));
+                        return Ok(Course::Asked(outcome.said(), next, whole));
                     }
                 },
+                // What came before says something of the record, or it would not have been asked for.
+                Next::Nothing if body.is_begun() => {
+                    let document = self.document(desk, row, vendor_user, &body);
+                    return Ok(Course::Asked(outcome.said(), Next::Keep, Some(document)));
+                }
                 next => {
                     let next = self.told_off(desk, connection, outcome, whose, next).await?;
                     return Ok(Course::Asked(outcome.said(), next, None));
@@ -418,9 +426,9 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     }
 
     /// One call, counted; what the vendor tells of its quota is kept.
-    async fn call(&self, desk: &Desk, call: &Call, token: &Token) -> Result<Fetched> {
+    async fn call(&self, desk: &Desk, asked: (&Need<'_>, &Call), token: &Token) -> Result<Fetched> {
         let watch = Stopwatch::start();
-        let fetched = self.fetcher.get(desk.api, &desk.base, call, &token.access).await?;
+        let fetched = self.fetcher.call(desk.api, &desk.base, asked, &token.access).await?;
         self.metrics.fetches.at([desk.name, fetched.outcome.name()]).inc();
         self.metrics.fetch_seconds.at([desk.name]).observe(watch.seconds());
         let used_up = fetched.told.filter(|told| told.left == 0);
@@ -475,6 +483,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                 }
                 Err(error) => Err(error),
             },
+            (Next::Nothing, _) => Ok((Fate::Nothing, None)),
             (Next::GiveUp { kind, reason }, _) => self.give_up(desk, row, kind, reason).await,
             // A document without its body, or a renewal that was not made: neither can be.
             (Next::Keep | Next::Renew, _) => Err(Error::internal("keep a document")),
@@ -483,7 +492,9 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             self.failed(desk, &error);
             match plan::spoiled(tried, error.kind.name(), chance()) {
                 Next::Later { fate, hold } => (fate, hold),
-                Next::Keep | Next::Renew | Next::GiveUp { .. } => (Fate::Untried, None),
+                Next::Keep | Next::Nothing | Next::Renew | Next::GiveUp { .. } => {
+                    (Fate::Untried, None)
+                }
             }
         })
     }
@@ -510,7 +521,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             Fate::Later { after, attempts, failures, reason } => {
                 Fate::Later { after: self.settings.paced(after), attempts, failures, reason }
             }
-            Fate::Done | Fate::Untried | Fate::GivenUp { .. } => fate,
+            Fate::Done | Fate::Nothing | Fate::Untried | Fate::GivenUp { .. } => fate,
         }
     }
 

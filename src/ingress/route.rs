@@ -162,8 +162,10 @@ mod tests {
         Keys {
             pseudonym: "not-a-secret-pseudonym-key".into(),
             vendors: BTreeMap::from([
-                ("garmin".to_owned(), VendorKeys { signing: paths, ..both.clone() }),
+                ("garmin".to_owned(), VendorKeys { signing: paths.clone(), ..both.clone() }),
+                ("dexcom".to_owned(), VendorKeys { signing: paths.clone(), ..both.clone() }),
                 ("oura".to_owned(), both.clone()),
+                ("withings".to_owned(), VendorKeys { signing: paths, ..both.clone() }),
                 ("whoop".to_owned(), both),
             ]),
         }
@@ -215,6 +217,22 @@ mod tests {
         }
         let nowhere = Err(Refusal::NotFound(Kind::RequestRefused));
         assert_eq!(ask("POST", "/webhooks/whoop/not-a-secret-test-key", &[]), nowhere);
+    }
+
+    /// Withings looks by HEAD before a subscription, a person by GET: at the whole path, or there is nothing.
+    #[test]
+    fn who_only_looks_is_answered_where_the_vendor_looks() {
+        let path = "/webhooks/withings/not-a-secret-path-of-garmin";
+        for method in ["HEAD", "GET"] {
+            assert_eq!(ask(method, path, &[]), Ok("a handshake"), "{method}");
+            let refused = Err(Refusal::NotFound(Kind::SignatureInvalid));
+            assert_eq!(ask(method, "/webhooks/withings", &[]), refused, "{method}");
+        }
+        assert_eq!(ask("POST", path, &[]), DELIVERY);
+        assert_eq!(ask("PUT", path, &[]), Err(Refusal::Method("GET, HEAD, POST")));
+        // Who sends nothing has no path that anybody knows.
+        let refused = Err(Refusal::NotFound(Kind::SignatureInvalid));
+        assert_eq!(ask("POST", "/webhooks/dexcom", &[]), refused);
     }
 
     #[test]

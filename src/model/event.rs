@@ -140,6 +140,9 @@ pub mod flag {
     pub const FLOATING_TIME: &str = "floating_time";
     /// Samples are left out whose times are the clock's, in a night in which the clocks changed.
     pub const DST_GAP: &str = "dst_gap";
+    /// Measured by a device that several people use, and the maker does not know whether by this one: kept, in no
+    /// baseline.
+    pub const AMBIGUOUS_USER: &str = "ambiguous_user";
     /// Its sample id is derived, because the source gives none (UUIDv5 of connection, metric, start and source): a
     /// later receipt of the same id replaces it in its bucket, where a sample with an id of its own never changes.
     pub const DERIVED_ID: &str = "derived_id";

@@ -103,6 +103,9 @@ const CONNECT: &str = "
     ON CONFLICT DO NOTHING
     RETURNING to_at";
 
+const CONNECTED: &str = "
+    SELECT DISTINCT id FROM connections WHERE vendor = $1 AND valid_to IS NULL ORDER BY id";
+
 const TURN: &str = "
     INSERT INTO turns AS t (name, until)
     SELECT $1, clock.us + $2::int8
@@ -234,6 +237,11 @@ impl Consents for PostgresConsents {
         let rows = self.ask("note a consent", CONNECT, &parameters).await?;
         drop(rows);
         Ok(ended.len())
+    }
+
+    async fn connected(&self, vendor: &str) -> Result<Vec<ConnectionId>> {
+        let rows = self.ask("list connections of a vendor", CONNECTED, &[&vendor]).await?;
+        rows.iter().map(|row| Ok(ConnectionId(get(row, 0)?))).collect()
     }
 
     async fn turn(&self, name: &str, lives: Duration) -> Result<bool> {

@@ -70,7 +70,7 @@ const POLL: &str = "
           AND t.state <> 'reauth_required'
           AND NOT EXISTS (SELECT FROM paused AS p WHERE p.connection = t.connection)
     ), days AS (
-        SELECT p.connection, to_char(day, 'YYYY-MM-DD') AS day
+        SELECT p.connection, to_char(series.at, 'YYYY-MM-DD') AS day
         FROM people AS p CROSS JOIN clock LEFT JOIN LATERAL (
             SELECT h.record_id::date AS day, h.state FROM hydrations AS h
             WHERE h.vendor = $1 AND h.connection = p.connection AND h.record_type = $2
@@ -78,7 +78,7 @@ const POLL: &str = "
         ) AS last ON true CROSS JOIN LATERAL generate_series(
             greatest(clock.today - $4::int4,
                      least(clock.today - $3::int4, coalesce(last.day, clock.today))),
-            clock.today, interval '1 day') AS day
+            clock.today, interval '1 day') AS series (at)
         WHERE last.state IS DISTINCT FROM 'given_up'
     )
     INSERT INTO hydrations AS h (vendor, connection, record_type, record_id, source_topic,

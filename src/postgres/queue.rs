@@ -285,6 +285,7 @@ impl Queue for PostgresQueue {
         let counted = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
         let (state, after, attempts, failures, reason) = match fate {
             Fate::Done => ("done", None, None, None, None),
+            Fate::Nothing => ("done", None, None, None, Some("the vendor has none")),
             Fate::Untried => ("waiting", None, None, None, None),
             Fate::Later { after, attempts, failures, reason } => (
                 "waiting",

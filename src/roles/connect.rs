@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::bind;
-use super::hydrator::apis;
+use super::hydrator::{apis, clients};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::hydrator::connect::door::Door;
 use crate::hydrator::connect::subscription::{Keeper, Kept};
 use crate::hydrator::connect::{Desk, KEY_BYTES_MIN};
 use crate::hydrator::fetch::{Base, Fetcher};
-use crate::hydrator::tokens::{Client, MENDED};
+use crate::hydrator::tokens::{Client, Keyring, MENDED};
 use crate::postgres::consent::PostgresConsents;
 use crate::postgres::queue::PostgresQueue;
 use crate::postgres::vault::PostgresVault;
@@ -35,7 +35,7 @@ pub fn desks(config: &Config) -> Vec<Desk> {
             let authorise = at(&section.authorise_url, consent.authorise())?;
             let url = at(&section.renewal_url, consent.token())?;
             let (id, secret) = (section.client_id.clone()?, section.client_secret.clone()?);
-            let client = Client { url, scope: None, id, secret };
+            let client = Client { url, scope: None, id, secret, manner: api.manner() };
             Some(Desk { name, api, consent, base, authorise, client })
         })
         .collect()
@@ -70,10 +70,15 @@ pub async fn open(
     let Some(public) = settings.public_url.as_deref() else { return Ok(()) };
     let public = Base::parse(public).ok_or_else(|| Error::internal("read connect.public_url"))?;
     let consents = || PostgresConsents::new(&config.postgres, vault.clone(), &MENDED);
+    let keyring = || {
+        let (vault, fetcher, speed) = (vault.clone(), fetcher.clone(), config.hydrator.speed);
+        Keyring::new(vault, fetcher, clients(config), metrics.clone(), speed)
+    };
     let queue = PostgresQueue::new(&config.postgres)?;
     for kept in kept(config) {
         let keeper = Keeper {
             consents: consents(),
+            tokens: keyring(),
             queue: queue.clone(),
             fetcher: fetcher.clone(),
             every: Duration::from_secs(settings.subscriptions_s),
@@ -90,6 +95,7 @@ pub async fn open(
         queue,
         fetcher: fetcher.clone(),
         desks: desks(config),
+        kept: kept(config).into_iter().filter(|kept| kept.own).collect(),
         key: Key::new(key(config)?.expose_secret().as_bytes()),
         public,
         settings: settings.clone(),
@@ -104,16 +110,23 @@ pub async fn open(
     Ok(())
 }
 
-/// The vendors whose webhooks need subscriptions and whose handshake we can answer.
+/// The vendors whose webhooks need subscriptions, and whose handshake we can answer.
 fn kept(config: &Config) -> Vec<Kept> {
     let public = config.connect.public_url.as_deref().unwrap_or_default();
-    desks(config)
-        .into_iter()
-        .filter_map(|desk| {
-            let subscriptions = desk.consent.subscriptions()?;
-            let token = config.vendors.get(desk.name)?.handshake_token.clone()?;
-            let callback = format!("{public}/webhooks/{}", desk.name);
-            Some(Kept { desk, subscriptions, callback, token })
-        })
-        .collect()
+    let one = |desk: Desk| {
+        let vendor = crate::vendors::find(desk.name)?;
+        let section = config.vendors.get(desk.name)?;
+        let mut callback = format!("{public}/webhooks/{}", desk.name);
+        if vendor.secret_path() {
+            callback = format!("{callback}/{}", section.signing_secret.as_ref()?.expose_secret());
+        }
+        if let Some(subscriptions) = desk.consent.own_subscriptions() {
+            let token = SecretString::default();
+            return Some(Kept { desk, subscriptions, callback, token, own: true });
+        }
+        let subscriptions = desk.consent.subscriptions()?;
+        let token = section.handshake_token.clone()?;
+        Some(Kept { desk, subscriptions, callback, token, own: false })
+    };
+    desks(config).into_iter().filter_map(one).collect()
 }

@@ -265,7 +265,8 @@ pub fn clients(config: &Config) -> BTreeMap<String, Client> {
         let renewal = api.renewal()?;
         let url = Base::parse(section.renewal_url.as_deref().unwrap_or(renewal.url))?;
         let (id, secret) = (section.client_id.clone()?, section.client_secret.clone()?);
-        Some((name.to_owned(), Client { url, scope: renewal.scope, id, secret }))
+        let (scope, manner) = (renewal.scope, api.manner());
+        Some((name.to_owned(), Client { url, scope, id, secret, manner }))
     };
     apis(config).filter_map(client).collect()
 }

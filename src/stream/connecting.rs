@@ -79,6 +79,9 @@ pub trait Consents: Send + Sync + 'static {
         found: Found,
     ) -> impl Future<Output = Result<usize>> + Send;
 
+    /// The connections with this vendor that hold now.
+    fn connected(&self, vendor: &str) -> impl Future<Output = Result<Vec<ConnectionId>>> + Send;
+
     /// Whether this process, and no other one for so long, does what has this name.
     fn turn(&self, name: &str, lives: Duration) -> impl Future<Output = Result<bool>> + Send;
 }

@@ -42,6 +42,8 @@ pub struct Claimed {
 pub enum Fate {
     /// Its body is in the log.
     Done,
+    /// The vendor says that there is no such record, and nothing of it is in the log: the row says so.
+    Nothing,
     /// It was not tried: as it was, at once.
     Untried,
     /// Again, after so long.

@@ -158,6 +158,7 @@ pub const OUTCOME: Label = label(
     "outcome",
     &[
         "document",
+        "nothing",
         "not_yet",
         "unauthorised",
         "forbidden",

@@ -6,6 +6,12 @@
 //! are its sleep's. So a record may take several calls ([`Api::then`]), and what is archived is one body: the one
 //! answer as it came, or several as the elements of a JSON array, each as it came ([`joined`]). Nothing of what an
 //! answer says has to be carried from call to call in a header or a row.
+//!
+//! # What an answer means
+//! Mostly its status says it. It may depend on what was asked for: an empty answer to one type of record is "not yet",
+//! and to another "there is none" ([`Api::answer_to`]). And some vendors answer 200 whatever happened, and say in the
+//! body what it was: that is judged when the body is whole ([`Api::judge`]), and what it judges to be no document is
+//! never archived as one.
 
 use bytes::Bytes;
 
@@ -23,13 +29,41 @@ pub struct Need<'a> {
     pub vendor_user: &'a str,
 }
 
-/// A GET request of the vendor's API: relative to [`Api::base`], so that no answer of a vendor chooses a host.
+impl Need<'_> {
+    /// No record at all: what is asked is whose a token is, or whether there is anything to ask for.
+    pub const NO_RECORD: Self = Self { record_type: "", record_id: "", vendor_user: "" };
+}
+
+/// A request of the vendor's API, a GET or the POST of a form: relative to [`Api::base`], so that no answer of a vendor
+/// chooses a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// The path, begun by `/`, every part of it percent-encoded.
     pub path: String,
     /// The query's parameters, not encoded yet.
     pub query: Vec<(&'static str, String)>,
+    /// The form that is posted, not encoded yet; absent where it is a GET.
+    pub form: Option<Vec<(&'static str, String)>>,
+}
+
+impl Call {
+    /// A GET of this path, without a query.
+    #[must_use]
+    pub fn get(path: impl Into<String>) -> Self {
+        Self::get_with(path, Vec::new())
+    }
+
+    /// A GET of this path with these parameters.
+    #[must_use]
+    pub fn get_with(path: impl Into<String>, query: Vec<(&'static str, String)>) -> Self {
+        Self { path: path.into(), query, form: None }
+    }
+
+    /// A POST of this form to this path.
+    #[must_use]
+    pub fn post(path: impl Into<String>, form: Vec<(&'static str, String)>) -> Self {
+        Self { path: path.into(), query: Vec::new(), form: Some(form) }
+    }
 }
 
 /// Whose calls a quota counts.
@@ -59,6 +93,8 @@ pub struct Quota {
 pub enum Answer {
     /// The record is in the body.
     Document,
+    /// There is no such record, and that is an answer, not a delay: the row is done, and nothing is archived.
+    Nothing,
     /// The record is not there yet: again later, as [`Api::again_s`] says.
     NotYet,
     /// The token is not taken: refresh it once, then the connection has to be made anew.
@@ -92,6 +128,30 @@ pub struct Renewal {
     pub scope: Option<&'static str>,
 }
 
+/// How a vendor's token endpoint differs from RFC 6749. The default is the standard's way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// What stands in its forms besides.
+    pub also: &'static [(&'static str, &'static str)],
+    /// Where its answers are wrapped, how.
+    pub wrapped: Option<Wrapped>,
+}
+
+/// An answer that has its status inside: `{"status": 0, "body": {…}}`, come with 200 whatever happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wrapped {
+    /// The member that has the status.
+    pub status: &'static str,
+    /// The status of success.
+    pub good: i64,
+    /// The member that has what the standard's answer is.
+    pub body: &'static str,
+    /// The statuses that say that the code or the refresh token is not taken.
+    pub refused: &'static [i64],
+    /// The statuses that say that there were too many calls.
+    pub limited: &'static [i64],
+}
+
 /// A vendor's API.
 pub trait Api: Sync {
     /// Scheme and host, and the path that all calls share; configuration may name another.
@@ -113,6 +173,23 @@ pub trait Api: Sync {
         usual(status, headers)
     }
 
+    /// What an answer of this status means to who asked for this record.
+    fn answer_to(&self, _need: &Need<'_>, status: u16, headers: &dyn Named) -> Answer {
+        self.answer(status, headers)
+    }
+
+    /// What a whole body means whose status says [`Answer::Document`]: for vendors that say in it what others say by
+    /// their status.
+    fn judge(&self, _need: &Need<'_>, _body: &[u8]) -> Answer {
+        Answer::Document
+    }
+
+    /// What all answers of a record mean together, each a [`Answer::Document`] and none to follow: for vendors that
+    /// answer a window in which nothing is yet as they answer one in which there is nothing.
+    fn together(&self, _need: &Need<'_>, _answers: &[Bytes]) -> Answer {
+        Answer::Document
+    }
+
     /// Whose calls an [`Answer::Limited`] with these headers stops.
     fn limits(&self, _headers: &dyn Named) -> Per {
         Per::App
@@ -129,6 +206,11 @@ pub trait Api: Sync {
     /// How its tokens are renewed; none where they cannot be.
     fn renewal(&self) -> Option<Renewal> {
         None
+    }
+
+    /// How its token endpoint is asked and answers, where that is not the standard's way.
+    fn manner(&self) -> Manner {
+        Manner::default()
     }
 
     /// The documented limits, and the share of them that history has.

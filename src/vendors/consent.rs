@@ -10,10 +10,13 @@
 //! Some vendors send webhooks to whatever address their developers' page names; there is nothing to do. Others want a
 //! subscription for each kind of record, made by the app for all of its people, and let it end after a while. What is
 //! wanted and what is there is compared here ([`steps`]), so that one that died is found in the same way as one that
-//! was never made.
+//! was never made. With some vendors each person has their own, and the same is done for one after the other.
+
+use bytes::Bytes;
 
 use crate::model::time::Micros;
 use crate::vendors::ask::Call;
+use crate::vendors::wire::hmac::Key;
 
 /// The method of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,19 @@ pub enum By {
     Person,
     /// The app's id and secret, in these two headers.
     App([&'static str; 2]),
+    /// What stands in its form: it is signed there.
+    Form,
+}
+
+/// What a vendor's file signs our own requests with, where the vendor wants them signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Signer<'a> {
+    /// The app's id.
+    pub id: &'a str,
+    /// The app's secret, prepared.
+    pub key: &'a Key,
+    /// When they are signed, s.
+    pub now_s: i64,
 }
 
 /// A request of the vendor's API, relative to [`crate::vendors::ask::Api::base`].
@@ -46,20 +62,23 @@ pub struct Request {
     pub at_host: bool,
     /// Its path and query.
     pub call: Call,
-    /// Its body, JSON, where it has one.
+    /// Its body, JSON, where it has one. A call that has a form has that instead.
     pub body: Option<String>,
     /// What it is made with.
     pub by: By,
     /// The statuses that say that what it wants is so; any other says that it is not.
     pub good: &'static [u16],
+    /// The member of a 200's JSON that has the status, where the vendor answers 200 whatever happened: it then stands
+    /// for the answer's own.
+    pub status_in: Option<&'static str>,
 }
 
 impl Request {
     /// A request without query and body.
     #[must_use]
     pub fn plain(verb: Verb, path: impl Into<String>, by: By, good: &'static [u16]) -> Self {
-        let call = Call { path: path.into(), query: Vec::new() };
-        Self { verb, at_host: false, call, body: None, by, good }
+        let call = Call::get(path);
+        Self { verb, at_host: false, call, body: None, by, good, status_in: None }
     }
 }
 
@@ -114,8 +133,23 @@ pub trait Consent: Sync {
         None
     }
 
+    /// The same where it takes requests that we sign: the one after these answers; none where they are all.
+    fn withdraw_signed(
+        &self,
+        _vendor_user: &str,
+        _signer: &Signer<'_>,
+        _answers: &[Bytes],
+    ) -> Option<Request> {
+        None
+    }
+
     /// Its subscriptions, where webhooks need them.
     fn subscriptions(&self) -> Option<&'static dyn Subscriptions> {
+        None
+    }
+
+    /// Its subscriptions, where each person has their own: made and listed with the person's token ([`By::Person`]).
+    fn own_subscriptions(&self) -> Option<&'static dyn Subscriptions> {
         None
     }
 }

@@ -29,6 +29,7 @@ pub mod consent;
 pub mod history;
 pub mod wire;
 
+mod dexcom;
 mod garmin;
 mod google;
 pub mod healthkit;
@@ -36,10 +37,12 @@ mod oura;
 mod polar;
 pub mod terra;
 mod whoop;
+mod withings;
 
 /// Every vendor. The order is the order of `--help`.
 #[rustfmt::skip]
 pub static ALL: &[&dyn Vendor] = &[
+    &dexcom::VENDOR,
     &garmin::VENDOR,
     &google::VENDOR,
     &healthkit::VENDOR,
@@ -47,6 +50,7 @@ pub static ALL: &[&dyn Vendor] = &[
     &polar::VENDOR,
     &terra::VENDOR,
     &whoop::VENDOR,
+    &withings::VENDOR,
 ];
 
 /// The vendor of this name.

@@ -77,6 +77,10 @@ impl Consents for Asked {
         Ok(0)
     }
 
+    async fn connected(&self, _vendor: &str) -> Result<Vec<ConnectionId>> {
+        Ok(vec![ONE])
+    }
+
     async fn turn(&self, _name: &str, _lives: Duration) -> Result<bool> {
         Ok(true)
     }
@@ -135,10 +139,11 @@ fn fetcher() -> Fetcher {
 fn desk(name: &'static str, server: &Server, api: &str, token: &str) -> Desk {
     let vendor = vendors::find(name).expect("a vendor");
     let url = server.at(token);
-    let client = Client { url, scope: None, id: "our app".to_owned(), secret: SECRET.into() };
+    let (id, api_of) = ("our app".to_owned(), vendor.api().expect("an API"));
+    let client = Client { url, scope: None, id, secret: SECRET.into(), manner: api_of.manner() };
     Desk {
         name,
-        api: vendor.api().expect("an API"),
+        api: api_of,
         consent: vendor.consent().expect("consent"),
         base: server.at(api),
         authorise: Base::parse("https://vendor.example.com/auth").expect("https"),
@@ -166,7 +171,9 @@ impl World {
             r#"{"user_id":481516,"email":"canary@example.com","first_name":"Canary"}"#.to_owned(),
         );
         let asked = Asked::default();
-        let desks = ["whoop", "garmin", "polar"].map(|name| desk(name, &server, api, token));
+        let mut desks: Vec<Desk> =
+            ["whoop", "garmin", "polar"].map(|name| desk(name, &server, api, token)).into();
+        desks.push(desk("withings", &server, "", "/wrapped"));
         let settings = Settings {
             address: None,
             public_url: Some(PUBLIC.to_owned()),
@@ -179,7 +186,8 @@ impl World {
             vault: Told(Arc::clone(&asked.story)),
             queue: Rows::default(),
             fetcher: fetcher(),
-            desks: desks.into(),
+            kept: vec![own(&server)],
+            desks,
             key: Key::new(KEY.as_bytes()),
             public: Base::parse(PUBLIC).expect("https"),
             settings,
@@ -464,21 +472,40 @@ async fn a_consent_is_given_back_at_the_vendor() {
 
 const LIST: &str = "v2/webhook/subscription";
 
+/// Subscriptions of which each person has their own; the secret stands in the path.
+fn own(server: &Server) -> Kept {
+    let desk = desk("withings", server, "", "/wrapped");
+    let subscriptions = desk.consent.own_subscriptions().expect("Withings has them");
+    let callback = format!("{PUBLIC}/webhooks/withings/not-a-secret-path");
+    Kept { desk, subscriptions, callback, token: SecretString::default(), own: true }
+}
+
+fn keeper(
+    vendor: &'static str,
+    client: Client,
+    access: &str,
+) -> Keeper<Asked, Rows, Keyring<Safe>> {
+    let safe = Safe::with(access, Some("canary-refresh-0"), None);
+    let clients = [(vendor.to_owned(), client)].into();
+    Keeper {
+        consents: Asked::default(),
+        tokens: Keyring::new(safe, fetcher(), clients, Metrics::of(&[vendor]), 1),
+        queue: Rows::default(),
+        fetcher: fetcher(),
+        every: Duration::from_secs(60),
+        speed: 1,
+        metrics: Metrics::of(&[vendor]),
+    }
+}
+
 async fn look(server: &Server, there: &str) -> Result<Looked> {
     server.documents.lock().unwrap().insert(LIST.to_owned(), there.to_owned());
     let desk = desk("oura", server, "", "/token");
     let subscriptions = desk.consent.subscriptions().expect("Oura has them");
     let callback = format!("{PUBLIC}/webhooks/oura");
     let token: SecretString = "canary-token".into();
-    let keeper = Keeper {
-        consents: Asked::default(),
-        queue: Rows::default(),
-        fetcher: fetcher(),
-        every: Duration::from_secs(60),
-        speed: 1,
-        metrics: Metrics::of(&["oura"]),
-    };
-    keeper.look(&Kept { desk, subscriptions, callback, token }).await
+    let keeper = keeper("oura", desk.client.clone(), "canary-access-0");
+    keeper.look(&Kept { desk, subscriptions, callback, token, own: false }).await
 }
 
 #[tokio::test]
@@ -517,4 +544,85 @@ async fn a_list_that_is_none_changes_nothing() {
         assert!(look(&server, there).await.is_err(), "{there}");
     }
     assert_eq!(server.asked.lock().unwrap().len(), 3, "asked, and nothing done");
+}
+
+// ── subscriptions of each person's own ─────────────────────────────────────────────────────────
+
+const NOTIFY: &str = r#"{"status":0,"body":{"profiles":[]}}"#;
+
+fn answers(server: &Server, body: &str) {
+    server.documents.lock().unwrap().insert("notify".to_owned(), body.to_owned());
+}
+
+/// The answer is wrapped and says whose it is, and the person's own subscriptions are made at once.
+#[tokio::test]
+async fn a_person_s_own_subscriptions_are_made_when_they_connect() {
+    let world = World::new().await;
+    answers(&world.server, NOTIFY);
+    let asked = world.follow("withings").await;
+    assert!(asked.location.contains("scope=user.info%2Cuser.metrics"), "{}", asked.location);
+    let done = world.get(&BACK.replace("whoop", "withings"), asked.kept()).await;
+    assert_eq!(done.status, 200, "{}", done.body);
+    let connection = ConnectionId::derive("withings", "363", &user());
+    let held = format!("withings 363 is user-1 by {connection}");
+    assert_eq!(world.told().last(), Some(&held));
+    let asked = world.server.asked.lock().unwrap().clone();
+    let code = "\r\n\r\naction=requesttoken&grant_type=authorization_code&code=canary-code-1&";
+    assert!(asked[0].contains(code), "the code is exchanged before anything else: {}", asked[0]);
+    assert!(asked[1].ends_with("action=list"), "{}", asked[1]);
+    let made: Vec<&String> =
+        asked.iter().filter(|it| it.contains("action=subscribe&callbackurl=")).collect();
+    assert_eq!(made.len(), 7);
+    assert!(made[0].ends_with("%2Fwebhooks%2Fwithings%2Fnot-a-secret-path&appli=1"), "{}", made[0]);
+    assert!(made[0].to_lowercase().contains("authorization: bearer canary-access-1\r\n"));
+    let world = World::new().await;
+    answers(&world.server, r#"{"status":2555,"body":{}}"#);
+    let asked = world.follow("withings").await;
+    let done = world.get(&BACK.replace("whoop", "withings"), asked.kept()).await;
+    assert_eq!(done.status, 200, "who connected is connected; the next look makes them");
+}
+
+#[tokio::test]
+async fn a_person_s_own_subscriptions_are_looked_at_with_their_token() {
+    let server = Server::start().await;
+    let kept = own(&server);
+    let keeper = keeper("withings", kept.desk.client.clone(), "canary-access-0");
+    answers(&server, NOTIFY);
+    assert_eq!(keeper.look(&kept).await, Ok(Looked { made: 7, ..Looked::default() }));
+    // One that died is made again, and one that nobody reads is ended.
+    let one = |appli: &str| format!(r#"{{"appli":{appli},"callbackurl":"{}"}}"#, kept.callback);
+    let there = ["1", "2", "4", "16", "46", "54", "50"].map(one).join(",");
+    answers(&server, &format!(r#"{{"status":0,"body":{{"profiles":[{there}]}}}}"#));
+    assert_eq!(keeper.look(&kept).await, Ok(Looked { made: 1, renewed: 0, ended: 1 }));
+    let asked = server.asked.lock().unwrap().join("\n");
+    assert!(asked.contains("appli=44") && asked.contains("action=revoke"), "{asked}");
+    // A token that is not taken is renewed, once; a refusal is an error, whatever its status is.
+    answers(&server, r#"{"status":401,"body":{}}"#);
+    let refused = keeper.look(&kept).await.expect_err("still refused");
+    assert_eq!((refused.code.as_str(), server.count("wrapped")), ("401", 1));
+    answers(&server, "<html>");
+    assert!(keeper.look(&kept).await.is_err());
+}
+
+/// Withings wants it signed over a nonce of its own.
+#[tokio::test]
+async fn a_consent_is_given_back_by_requests_that_we_sign() {
+    let server = Server::start().await;
+    for (path, body) in [
+        ("v2/signature", r#"{"status":0,"body":{"nonce":"nonce-1"}}"#),
+        ("v2/oauth2", r#"{"status":0,"body":{}}"#),
+    ] {
+        server.documents.lock().unwrap().insert(path.to_owned(), body.to_owned());
+    }
+    let desk = desk("withings", &server, "", "/wrapped");
+    let keyring = keeper("withings", desk.client.clone(), "canary-access-0").tokens;
+    let given = withdraw(&fetcher(), &Rows::default(), &keyring, &desk, (ONE, "363"), 1).await;
+    assert_eq!(given, Ok(Withdrawn::Done));
+    let asked = server.asked.lock().unwrap().clone();
+    assert!(asked[1].contains("action=revoke&client_id=our+app&nonce=nonce-1&signature="));
+    assert!(asked.iter().all(|it| !it.contains("canary")), "neither a token nor the secret");
+    let refusal = r#"{"status":2554,"body":{}}"#.to_owned();
+    server.documents.lock().unwrap().insert("v2/oauth2".to_owned(), refusal);
+    let given = withdraw(&fetcher(), &Rows::default(), &keyring, &desk, (ONE, "363"), 1).await;
+    assert!(given.is_err(), "it may be tried again");
 }

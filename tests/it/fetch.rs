@@ -11,7 +11,7 @@ use biometric_bridge::hydrator::plan::Outcome;
 use biometric_bridge::hydrator::tokens::{Client, Grant, Keyring, Tokens};
 use biometric_bridge::stream::clock::Stopwatch;
 use biometric_bridge::telemetry::metrics::Metrics;
-use biometric_bridge::vendors::ask::{Answer, Call};
+use biometric_bridge::vendors::ask::{Answer, Call, Manner, Need, Wrapped};
 use secrecy::ExposeSecret as _;
 
 use crate::played::{SECRET, Server};
@@ -28,9 +28,10 @@ fn fetcher() -> Fetcher {
 }
 
 async fn get(base: &Base, path: &str) -> Fetched {
-    let call = Call { path: format!("/{path}"), query: Vec::new() };
+    let call = Call::get(format!("/{path}"));
     let token = "canary-access-1".into();
-    fetcher().get(&Played { quotas: &[] }, base, &call, &token).await.expect("a call")
+    let asked = (&Need::NO_RECORD, &call);
+    fetcher().call(&Played { quotas: &[] }, base, asked, &token).await.expect("a call")
 }
 
 #[tokio::test]
@@ -116,14 +117,16 @@ async fn no_call_leaves_the_base() {
     let base = server.at("/developer");
     let token = "canary-access-1".into();
     for path in ["record", "@example.com", "/../record", "/a/../../b", "/a b", "/a?b=c", "/a#b"] {
-        let call = Call { path: path.to_owned(), query: Vec::new() };
-        let called = fetcher().get(&Played { quotas: &[] }, &base, &call, &token).await;
+        let call = Call::get(path);
+        let asked = (&Need::NO_RECORD, &call);
+        let called = fetcher().call(&Played { quotas: &[] }, &base, asked, &token).await;
         assert!(called.is_err(), "{path}");
     }
     assert!(server.asked.lock().unwrap().is_empty());
     let query = vec![("start", "2026-03-29T00:00:00+01:00".to_owned()), ("limit", "25".to_owned())];
-    let call = Call { path: "/v2/sleep/a%2Fb".to_owned(), query };
-    fetcher().get(&Played { quotas: &[] }, &base, &call, &token).await.expect("a call");
+    let call = Call::get_with("/v2/sleep/a%2Fb", query);
+    let asked = (&Need::NO_RECORD, &call);
+    fetcher().call(&Played { quotas: &[] }, &base, asked, &token).await.expect("a call");
     let asked = server.asked.lock().unwrap()[0].clone();
     let wanted = "GET /developer/v2/sleep/a%2Fb?start=2026-03-29T00%3A00%3A00%2B01%3A00&limit=25 ";
     assert!(asked.starts_with(wanted), "{asked}");
@@ -132,9 +135,19 @@ async fn no_call_leaves_the_base() {
 // ── tokens ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 fn keyring(safe: &Safe, server: &Server, secret: &str) -> Keyring<Safe> {
-    let url = server.at("/token");
+    keyring_at(safe, server, "/token", secret, Manner::default())
+}
+
+fn keyring_at(
+    safe: &Safe,
+    server: &Server,
+    path: &str,
+    secret: &str,
+    manner: Manner,
+) -> Keyring<Safe> {
+    let url = server.at(path);
     let (id, secret) = ("app".to_owned(), secret.into());
-    let client = Client { url, scope: Some("offline"), id, secret };
+    let client = Client { url, scope: Some("offline"), id, secret, manner };
     let clients = BTreeMap::from([("played".to_owned(), client)]);
     Keyring::new(safe.clone(), fetcher(), clients, Metrics::of(&["played"]), 1)
 }
@@ -212,4 +225,57 @@ async fn a_renewal_that_fails_leaves_what_still_lives() {
     let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), Some((3_000, 600)));
     let wrong = keyring(&safe, &server, "another-secret");
     assert_eq!(access(&wrong).await.as_deref(), Some("canary-access-0"));
+}
+
+// ── token endpoints of their own manner ────────────────────────────────────────────────────────────────────────────
+
+const WRAPPED: Manner = Manner {
+    also: &[("action", "requesttoken")],
+    wrapped: Some(Wrapped {
+        status: "status",
+        good: 0,
+        body: "body",
+        refused: &[503],
+        limited: &[601],
+    }),
+};
+
+#[tokio::test]
+async fn an_answer_that_has_its_status_inside_is_unwrapped() {
+    let server = Server::start().await;
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), Some((3_600, 0)));
+    let ours = keyring_at(&safe, &server, "/wrapped", SECRET, WRAPPED);
+    assert_eq!(access(&ours).await.as_deref(), Some("canary-access-1"));
+    let asked = server.asked.lock().unwrap()[0].clone();
+    let form = "action=requesttoken&grant_type=refresh_token&refresh_token=canary-refresh-0&";
+    assert!(asked.contains(form), "{asked}");
+    // Neither too many calls nor our own misconfiguration is the person's refusal.
+    server.refuses.store(true, Ordering::SeqCst);
+    safe.expire();
+    assert!(ours.access("played", ONE).await.is_err());
+    server.refuses.store(false, Ordering::SeqCst);
+    let wrong = keyring_at(&safe, &server, "/wrapped", "another-secret", WRAPPED);
+    assert!(wrong.access("played", ONE).await.is_err());
+    let standard = keyring_at(&safe, &server, "/wrapped", SECRET, Manner::default());
+    assert!(standard.access("played", ONE).await.is_err(), "200 is no pair");
+    assert!(!safe.seen().1);
+    assert_eq!(access(&ours).await.as_deref(), Some("canary-access-2"));
+    let dead = Safe::with("canary-access-0", Some("dead"), Some((3_600, 0)));
+    assert_eq!(access(&keyring_at(&dead, &server, "/wrapped", SECRET, WRAPPED)).await, None);
+    assert!(dead.seen().1, "only consent mends it");
+}
+
+/// We die between the vendor's answer and the store, and the vendor still takes the old refresh token: nothing is lost.
+#[tokio::test]
+async fn a_pair_that_is_lost_is_had_again_where_the_old_one_lives_on() {
+    let server = Server::start().await;
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), Some((3_600, 0)));
+    *safe.stores_nothing.lock().unwrap() = true;
+    let ours = keyring_at(&safe, &server, "/wrapped", SECRET, WRAPPED);
+    let killed = tokio::time::timeout(Duration::from_secs(1), access(&ours)).await;
+    assert!(killed.is_err(), "nobody is given what is not stored");
+    *safe.stores_nothing.lock().unwrap() = false;
+    safe.end_leases();
+    assert_eq!(access(&ours).await.as_deref(), Some("canary-access-2"));
+    assert!(!safe.seen().1);
 }

@@ -13,7 +13,7 @@ use biometric_bridge::model::record::OutRecord;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use biometric_bridge::stream::hydration::Fate;
 use biometric_bridge::telemetry::metrics::Metrics;
-use biometric_bridge::vendors::ask::{Per, Quota};
+use biometric_bridge::vendors::ask::{Manner, Per, Quota};
 use tokio_util::sync::CancellationToken;
 
 use crate::played::{SECRET, Server};
@@ -60,7 +60,8 @@ impl World {
         let fetcher = Fetcher::new(settings.limits()).expect("a client");
         let url = server.at("/token");
         let secret = SECRET.into();
-        let client = tokens::Client { url, scope: None, id: "app".to_owned(), secret };
+        let (id, manner) = ("app".to_owned(), Manner::default());
+        let client = tokens::Client { url, scope: None, id, secret, manner };
         let clients = VENDORS.map(|vendor| (vendor.to_owned(), client.clone()));
         let hydrator = Arc::new(InMemory {
             queue: rows.clone(),
@@ -218,6 +219,51 @@ async fn a_record_of_several_answers_is_one_body_and_each_call_is_counted() {
     let body = br#"[{"a":1},{"a":1},{"a":1}]"#;
     assert_eq!(sent[0].value.as_deref(), Some(&body[..]), "each as it came");
     assert_eq!(sent[0].headers.text(header::SHA256), Some(sha256_hex(body).as_str()));
+    world.end().await;
+}
+
+/// A form is posted with the person's token, and a refusal that comes with 200 is one: the token is renewed, the vendor
+/// left alone, and none of it is in the log.
+#[tokio::test]
+async fn a_form_is_posted_and_its_answer_s_body_is_judged() {
+    let safe = Safe::with("canary-access-0", Some("canary-refresh-0"), None);
+    let rows = Rows::default();
+    let world = World::start(rows.clone(), safe.clone()).await;
+    let answers = |path: &str, body: &str| {
+        world.server.documents.lock().unwrap().insert(path.to_owned(), body.to_owned());
+    };
+    answers("posted/stale", r#"{"status":401}"#);
+    rows.add("whoop", "posted/stale");
+    assert!(matches!(rows.until("posted/stale").await, Fate::GivenUp { .. }));
+    assert_eq!(safe.seen().0, "canary-access-1", "renewed");
+    assert_eq!((world.server.count("posted"), world.server.count("token")), (2, 1));
+    let asked = world.server.asked.lock().unwrap()[2].to_lowercase();
+    assert!(asked.starts_with("post /posted/stale http/1.1\r\n"), "{asked}");
+    assert!(asked.contains("authorization: bearer canary-access-1\r\n"), "{asked}");
+    assert!(asked.contains("content-type: application/x-www-form-urlencoded\r\n"), "{asked}");
+    assert!(asked.ends_with("\r\n\r\naction=get+%26+go&what=posted%2fstale"), "{asked}");
+    assert!(world.log.of(Topic::RawDocuments).is_empty(), "no refusal is a document");
+    answers("posted/well", r#"{"status":0}"#);
+    rows.add("whoop", "posted/well");
+    assert_eq!(rows.until("posted/well").await, Fate::Done);
+    let sent = world.log.of(Topic::RawDocuments);
+    assert_eq!(sent[0].value.as_deref(), Some(&br#"{"status":0}"#[..]));
+    answers("posted/busy", r#"{"status":601}"#);
+    rows.add("whoop", "posted/busy");
+    assert!(matches!(rows.until("posted/busy").await, Fate::Later { reason: "limited", .. }));
+    assert_eq!(*rows.held.lock().unwrap(), [(None, Duration::from_secs(60))]);
+    world.end().await;
+}
+
+/// That there is no such record is an answer: nothing is archived, and the row is done and says so. To who waits for a
+/// record the same status is "not yet".
+#[tokio::test]
+async fn that_there_is_none_is_done_and_said() {
+    let world = World::start(Rows::with("whoop", &["none/at-all", "none"]), live()).await;
+    assert_eq!(world.rows.until("none/at-all").await, Fate::Nothing);
+    assert!(matches!(world.rows.until("none").await, Fate::Later { reason: "not_yet", .. }));
+    assert!(world.log.sent.lock().unwrap().is_empty());
+    assert_eq!(world.metrics.fetches.at(["whoop", "nothing"]).get(), 1);
     world.end().await;
 }
 
@@ -489,5 +535,7 @@ async fn rows_until(rows: &Rows, count: usize) -> Vec<String> {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("{:?}", rows.ids())
+    let ids = rows.ids();
+    assert_eq!(ids.len(), count, "{ids:?}");
+    ids
 }

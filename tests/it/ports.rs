@@ -18,7 +18,7 @@ use biometric_bridge::stream::hydration::{
     Bucket, Claimed, Depth, Fate, HISTORY, Pair, Queue, Room, Stored, Taken, Vault, Work,
 };
 use biometric_bridge::vendors::Named;
-use biometric_bridge::vendors::ask::{Api, Call, Need, Per, Quota};
+use biometric_bridge::vendors::ask::{Answer, Api, Call, Need, Per, Quota};
 use biometric_bridge::vendors::history::{Collection, collection};
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -42,8 +42,29 @@ impl Api for Played {
 
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
         let path = format!("/{}", need.record_id);
-        let known = ["sleep", "window.sleep"].contains(&need.record_type);
-        known.then(|| Call { path, query: Vec::new() })
+        let posted = need.record_id.starts_with("posted");
+        let form = vec![("action", "get & go".to_owned()), ("what", need.record_id.to_owned())];
+        let call = if posted { Call::post(path, form) } else { Call::get(path) };
+        ["sleep", "window.sleep"].contains(&need.record_type).then_some(call)
+    }
+
+    /// Nothing is an answer to who asked for what may be none.
+    fn answer_to(&self, need: &Need<'_>, status: u16, headers: &dyn Named) -> Answer {
+        match self.answer(status, headers) {
+            Answer::Document if status == 204 && need.record_id == "none/at-all" => Answer::Nothing,
+            Answer::Document if status == 204 => Answer::NotYet,
+            other => other,
+        }
+    }
+
+    /// What is posted is answered with 200 whatever happens.
+    fn judge(&self, need: &Need<'_>, body: &[u8]) -> Answer {
+        match std::str::from_utf8(body).expect("text") {
+            _ if !need.record_id.starts_with("posted") => Answer::Document,
+            r#"{"status":401}"# => Answer::Unauthorised,
+            r#"{"status":601}"# => Answer::Limited(None),
+            _ => Answer::Document,
+        }
     }
 
     /// A chain has three calls, each of which goes on from the answer before. A window of a year has no end of pages.
@@ -53,7 +74,7 @@ impl Api for Played {
         }
         let goes_on = need.record_id.starts_with("chain") && answers.len() < 3;
         let path = format!("/{}/{}", need.record_id, answers.len() + 1);
-        (goes_on && answers.last()? == "{\"a\":1}").then(|| Call { path, query: Vec::new() })
+        (goes_on && answers.last()? == "{\"a\":1}").then(|| Call::get(path))
     }
 
     fn limits(&self, headers: &dyn Named) -> Per {

@@ -10,6 +10,7 @@ use biometric_bridge::model::id::{ConnectionId, User};
 use biometric_bridge::postgres::vault::{Keys, PostgresVault};
 use biometric_bridge::stream::hydration::{Pair as Tokens, Vault as _};
 use biometric_bridge::telemetry::metrics::Metrics;
+use biometric_bridge::vendors::ask::Manner;
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Headers as _;
@@ -40,7 +41,8 @@ fn keyring(world: &Database, server: &Server) -> Keyring<PostgresVault> {
     let limits = Limits { connect: second, first_byte: second, whole: second, body_bytes: 1 << 20 };
     let fetcher = Fetcher::new(limits).expect("a client");
     let url = server.at("/token");
-    let client = Client { url, scope: None, id: "app".to_owned(), secret: SECRET.into() };
+    let (id, manner) = ("app".to_owned(), Manner::default());
+    let client = Client { url, scope: None, id, secret: SECRET.into(), manner };
     let clients = [("whoop".to_owned(), client)].into();
     Keyring::new(vault(world), fetcher, clients, Metrics::of(&["whoop"]), 1)
 }

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::{Deployment, free_port, page, text, until};
+use crate::process::{Deployment, free_port, page, set_or, text, until};
 
 const SECRET: &str = "not-a-secret-test-key, thirty-two bytes";
+/// What signs as a vendor; where nothing is signed it stands at the end of a path, and must be long.
+const PATH_SECRET: &str = "not-a-secret-test-key-in-a-path";
 
 /// How fast the vendors' world runs: a day in four seconds.
 const SPEED: &str = "21600";
@@ -27,24 +29,27 @@ impl Played {
     pub(crate) fn new(label: &str) -> Self {
         let mut deployment = Deployment::new(label);
         let [door, admin, vendors] = [free_port(), free_port(), free_port()];
-        let played = format!("http://127.0.0.1:{vendors}");
         for (key, value) in [
             ("INGRESS__ADDRESS", format!("127.0.0.1:{door}")),
             ("ADMIN__ADDRESS", format!("127.0.0.1:{admin}")),
             ("SECRETS__TOKEN_KEY", SECRET.to_owned()),
-            ("VENDORS__OURA__API_BASE", format!("{played}/oura")),
-            ("VENDORS__OURA__RENEWAL_URL", format!("{played}/oura/oauth/token")),
-            ("VENDORS__WHOOP__API_BASE", format!("{played}/whoop/developer")),
-            ("VENDORS__WHOOP__RENEWAL_URL", format!("{played}/whoop/oauth/oauth2/token")),
             ("HYDRATOR__SPEED", "10000".to_owned()),
             ("HYDRATOR__LOOK_MS", "20".to_owned()),
             ("HYDRATOR__LEASE_S", "90".to_owned()),
         ] {
             deployment.set(key, value);
         }
-        for vendor in ["OURA", "WHOOP"] {
-            deployment.set(&format!("VENDORS__{vendor}__CLIENT_ID"), "simulated");
-            deployment.set(&format!("VENDORS__{vendor}__CLIENT_SECRET"), "not-a-secret-test-key");
+        let listen = format!("127.0.0.1:{vendors}");
+        let told = deployment.run(&["simulate", "vendors", "--settings", "--listen", &listen]);
+        for line in String::from_utf8(told.stdout).expect("lines").lines() {
+            let (key, value) = line.split_once('=').expect("name=value");
+            let key = key.strip_prefix("BRIDGE__").expect("a setting of ours");
+            deployment.set(key, value);
+            if let Some(vendor) = key.strip_suffix("__API_BASE") {
+                deployment.set(&format!("{vendor}__SIGNING_SECRET"), PATH_SECRET);
+                deployment.set(&format!("{vendor}__CLIENT_ID"), "simulated");
+                deployment.set(&format!("{vendor}__CLIENT_SECRET"), PATH_SECRET);
+            }
         }
         Self { deployment, door, admin, vendors }
     }
@@ -64,7 +69,7 @@ impl Played {
     ) -> Command {
         let (target, listen) =
             (format!("http://127.0.0.1:{}", self.door), format!("127.0.0.1:{}", self.vendors));
-        let ledger = self.file("truth.jsonl");
+        let (ledger, speed) = (self.file("truth.jsonl"), set_or("TRUTH_SPEED", SPEED));
         let mut arguments = vec![
             "simulate",
             "vendors",
@@ -74,10 +79,8 @@ impl Played {
             days,
             "--faults",
             faults,
-            "--seed",
-            "5",
             "--speed",
-            SPEED,
+            &speed,
             "--target",
             &target,
             "--listen",
@@ -88,6 +91,11 @@ impl Played {
             "120",
             "--json",
         ];
+        for (name, usual) in [("--seed", "5"), ("--vendors", "all")] {
+            if !more.contains(&name) {
+                arguments.extend([name, usual]);
+            }
+        }
         arguments.extend(more);
         self.deployment.command(&arguments)
     }
@@ -113,7 +121,10 @@ fn json(output: &Output) -> Value {
 #[test]
 fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     let played = Played::new("truth");
-    let connections = played.prepare("8", "8", "all");
+    // `tests/truth` asks for more of everything.
+    let (people, days) = (set_or("TRUTH_PEOPLE", "15"), set_or("TRUTH_DAYS", "8"));
+    let (people, days) = (people.as_str(), days.as_str());
+    let connections = played.prepare(people, days, "all");
     let before = std::fs::read_to_string(played.file("truth.jsonl")).expect("a ledger");
     for _ in 0..2 {
         let imported = played.deployment.run(&["connections", "import", &connections]);
@@ -121,7 +132,15 @@ fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     }
     let all = played.deployment.spawn("all", "all", &[]);
     until("it is ready", Duration::from_secs(60), || page(played.admin, "/ready").is_some());
-    let simulated = played.simulate("8", "8", "all", &[]);
+    let more: u32 = set_or("TRUTH_HYDRATORS", "1").parse().expect("a number");
+    let more: Vec<_> = (1..more)
+        .map(|number| {
+            let admin = ("ADMIN__ADDRESS", format!("127.0.0.1:{}", free_port()));
+            played.deployment.spawn("hydrator", &format!("hydrator-{number}"), &[admin])
+        })
+        .collect();
+    let simulated = played.simulate(people, days, "all", &[]);
+    println!("{}", text(&simulated));
     assert!(simulated.status.success(), "{}", text(&simulated));
     let told = json(&simulated);
     assert_eq!(told["waiting"], 0, "{told}");
@@ -140,9 +159,11 @@ fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     }
 
     let truth = played.file("truth.jsonl");
-    let audit = ["audit", "--truth", &truth, "--wait", "60", "--json"];
+    let wait = set_or("TRUTH_WAIT", "60");
+    let audit = ["audit", "--truth", &truth, "--wait", &wait, "--json"];
     let audited = played.deployment.run(&audit);
     let found = json(&audited);
+    println!("{} in all, {}", found["counted"], reasons(&found));
     assert!(audited.status.success(), "{found}");
     let counted = |name: &str| found["counted"][name].as_u64().unwrap_or(0);
     let explained = found["explained"].as_array().expect("a list").len();
@@ -165,5 +186,50 @@ fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     for kind in ["missing", "wrong"] {
         assert!(!found[kind].as_array().expect("a list").is_empty(), "{kind}: {found}");
     }
+    for process in more.into_iter().chain([all]) {
+        assert_eq!(process.end("TERM", Duration::from_secs(20)), Some(0));
+    }
+}
+
+/// How many records were explained by which reason.
+fn reasons(found: &Value) -> String {
+    let mut reasons = std::collections::BTreeMap::new();
+    for explained in found["explained"].as_array().expect("a list") {
+        let (_, reason) = explained.as_str().expect("a text").rsplit_once(": ").expect("a reason");
+        *reasons.entry(reason.to_owned()).or_insert(0_u32) += 1;
+    }
+    format!("{reasons:?}")
+}
+
+/// A run's current content as one hash, of a world in which nothing becomes impossible. A cycle of WHOOP grows unannounced,
+/// so what is known of it depends on when its recovery is fetched: WHOOP is left out.
+fn digest(label: &str, seed: &str) -> String {
+    let played = Played::new(label);
+    let faults = "all,revoked=0,lost_refresh=0,pointer_expired=0,unsubscribed=0";
+    let more = ["--vendors", "garmin,oura,polar,terra", "--seed", seed];
+    let connections = played.file("connections.jsonl");
+    let prepare = [more.as_slice(), &["--prepare", "--connections", &connections]].concat();
+    let prepared = played.simulate("6", "4", faults, &prepare);
+    assert!(prepared.status.success(), "{}", text(&prepared));
+    let imported = played.deployment.run(&["connections", "import", &connections]);
+    assert!(imported.status.success(), "{}", text(&imported));
+    let all = played.deployment.spawn("all", "all", &[]);
+    until("it is ready", Duration::from_secs(60), || page(played.admin, "/ready").is_some());
+    let simulated = played.simulate("6", "4", faults, &more);
+    assert!(simulated.status.success(), "{}", text(&simulated));
+    let truth = played.file("truth.jsonl");
+    let audited = played.deployment.run(&["audit", "--truth", &truth, "--wait", "60", "--json"]);
+    assert!(audited.status.success(), "{}", text(&audited));
+    assert_eq!(json(&audited)["explained"].as_array().map(Vec::len), Some(0), "{}", text(&audited));
+    let digest = played.deployment.run(&["digest"]);
+    assert!(digest.status.success(), "{}", text(&digest));
     assert_eq!(all.end("TERM", Duration::from_secs(20)), Some(0));
+    String::from_utf8(digest.stdout).expect("a hash")
+}
+
+#[test]
+fn two_runs_with_the_same_seed_come_to_the_same() {
+    let one = digest("once", "7");
+    assert_eq!(digest("again", "7"), one);
+    assert_ne!(digest("other", "8"), one);
 }

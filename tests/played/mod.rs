@@ -96,7 +96,7 @@ impl Server {
         if self.down.load(Ordering::SeqCst) {
             return stream.write_all(plain("503 No", "", "").as_bytes()).await.ok();
         }
-        if self.refuses.load(Ordering::SeqCst) && path != "token" {
+        if self.refuses.load(Ordering::SeqCst) && !["token", "wrapped"].contains(&&*path) {
             return stream.write_all(plain("401 No", "", "").as_bytes()).await.ok();
         }
         let kept = self.documents.lock().unwrap().get(&path).cloned();
@@ -114,6 +114,7 @@ impl Server {
         let whole = match path.split('/').next()? {
             "again" if !request.contains("Bearer canary-access-1") => plain("401 No", "", ""),
             "stale" => plain("401 No", "", ""),
+            "none" => plain("204 No Content", "", ""),
             "missing" => plain("404 No", json, "{}"),
             "limited" => plain("429 No", "retry-after: 7\r\n", ""),
             "mine" => plain("429 No", "retry-after: 9\r\nx-whose: the person's\r\n", ""),
@@ -125,6 +126,7 @@ impl Server {
             "cut" => format!("HTTP/1.1 200 OK\r\n{json}content-length: 100\r\n\r\n{{"),
             "huge" => format!("HTTP/1.1 200 OK\r\n{json}content-length: 1073741824\r\n\r\n{{"),
             "token" => self.exchange(&request, json, &plain),
+            "wrapped" => plain("200 OK", json, &self.wrapped(&request)),
             "hang" => return hang(stream).await,
             "drip" => return drip(stream, &chunked, 1, Duration::from_millis(20)).await,
             "endless" => return drip(stream, &chunked, 1 << 16, Duration::ZERO).await,
@@ -162,6 +164,29 @@ impl Server {
             r#"{{"access_token":"canary-access-{number}","refresh_token":"{good}","expires_in":3600,"x_user_id":62713944}}"#
         );
         plain("200 OK", json, &body)
+    }
+}
+
+impl Server {
+    /// A token endpoint that answers 200 whatever happened, and leaves the old refresh token good for a while.
+    fn wrapped(&self, request: &str) -> String {
+        let known = request.contains("client_secret=not%26a%2Bcanary-secret");
+        let code = request.contains("&grant_type=authorization_code&code=canary-code-1&");
+        let refresh = request.contains("&grant_type=refresh_token&refresh_token=canary-refresh-");
+        let status = match request.contains("\r\n\r\naction=requesttoken&") {
+            _ if self.refuses.load(Ordering::SeqCst) => 601,
+            true if known && (code || refresh) => {
+                let number = self.refresh.1.fetch_add(1, Ordering::SeqCst) + 1;
+                return format!(
+                    r#"{{"status":0,"body":{{"userid":"363","access_token":"canary-access-{number}",
+                        "refresh_token":"canary-refresh-{number}","expires_in":10800}}}}"#
+                );
+            }
+            true if known => 503,
+            true => 401,
+            false => 2555,
+        };
+        format!(r#"{{"status":{status},"body":{{}},"error":"canary of the vendor"}}"#)
     }
 }
 

@@ -27,11 +27,13 @@ use super::{FAILED, USAGE, complain, done, say};
 use crate::cli;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::kafka::producer::Sending;
 use crate::model::time::{Day, Micros};
 use crate::roles;
-use crate::sim::world::fault::Shares;
+use crate::sim::world::fault::{self, Shares};
+use crate::sim::world::player::Played;
 use crate::sim::world::stage::Stage;
-use crate::sim::world::story::{Plan, Played, Story};
+use crate::sim::world::story::{Plan, Story, Way};
 use crate::sim::world::truth::Line;
 use crate::stream::clock::{Stopwatch, now_us};
 
@@ -78,6 +80,9 @@ impl Theatre {
 
 /// The command; gives the exit code: 1 where something that was announced was not fetched.
 pub async fn run(what: &cli::Vendors, config: &Config, out: &mut impl Write) -> u8 {
+    if what.settings {
+        return done(say(out, &settings(what.listen)));
+    }
     let plan = match plan(what, now_us()) {
         Ok(plan) => plan,
         Err(wrong) => {
@@ -92,6 +97,10 @@ pub async fn run(what: &cli::Vendors, config: &Config, out: &mut impl Write) -> 
     }
 }
 
+fn names() -> Vec<&'static str> {
+    Played::ALL.iter().map(|vendor| vendor.name()).collect()
+}
+
 fn plan(what: &cli::Vendors, now_us: Micros) -> std::result::Result<Plan, String> {
     let yesterday = Day(Day::of_utc(now_us).0 - 1);
     let last = match what.last_day.as_deref() {
@@ -101,9 +110,10 @@ fn plan(what: &cli::Vendors, now_us: Micros) -> std::result::Result<Plan, String
     if last > yesterday {
         return Err("--last-day: a day that is over in UTC".to_owned());
     }
-    let names = what.vendors.split(',').map(str::trim).filter(|name| !name.is_empty());
-    let known = || Played::ALL.map(Played::name).join(", ");
-    let vendors = names
+    let named = if what.vendors == "all" { names().join(",") } else { what.vendors.clone() };
+    let asked = named.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let known = || names().join(", ");
+    let vendors = asked
         .map(|name| {
             Played::parse(name).ok_or_else(|| format!("--vendors: `{name}`: one of {}", known()))
         })
@@ -119,6 +129,30 @@ fn plan(what: &cli::Vendors, now_us: Micros) -> std::result::Result<Plan, String
         vendors,
         shares: Shares::parse(&what.faults).map_err(|wrong| format!("--faults: {wrong}"))?,
     })
+}
+
+/// What each fault is, for `--help`.
+#[must_use]
+pub fn faults() -> String {
+    format!("Faults, by their share in `all`:\n{}", fault::described())
+}
+
+/// Where the program has to ask these vendors, as lines of an environment file.
+fn settings(listen: std::net::SocketAddr) -> String {
+    let mut lines = Vec::new();
+    for vendor in Played::ALL {
+        let (name, house) = (vendor.name(), vendor.house());
+        let key = format!("BRIDGE__VENDORS__{}", name.to_uppercase());
+        lines.push(format!("{key}__API_BASE=http://{listen}/{name}{}", house.api));
+        if !house.token.is_empty() {
+            lines.push(format!("{key}__RENEWAL_URL=http://{listen}/{name}{}", house.token));
+        }
+        if vendor.keyset().is_some() {
+            lines.push(format!("{key}__KEYSET=http://{listen}/{name}/keyset"));
+        }
+    }
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 /// Plays; gives whether all was fetched.
@@ -154,7 +188,11 @@ async fn perform(
     let theatre = Arc::new(Theatre::new(stage, what.speed));
     let (stop, over) = (roles::stop_on_signals()?, CancellationToken::new());
     let served = tokio::spawn(serve::serve(listener, Arc::clone(&theatre), over.clone()));
-    let sent = send::all(Arc::clone(&theatre), &what.target, secrets, stop.clone());
+    let log = theatre.stage().story().notices.iter().any(|notice| notice.way != Way::Door);
+    let log = log.then(|| Sending::start(&config.kafka, "simulate")).transpose()?.map(Arc::new);
+    let address = format!("http://{}", what.listen);
+    let to = (what.target.as_str(), address.as_str());
+    let sent = send::all(Arc::clone(&theatre), to, secrets, log, stop.clone());
     let progress = tokio::spawn(show(what.output.json, Arc::clone(&theatre), over.clone()));
     sent.await?;
     wait(&theatre, Duration::from_secs(what.patience), &stop).await;
@@ -222,6 +260,9 @@ fn write_connections(path: &Path, stage: &Stage) -> Result<()> {
     file.set_permissions(mode).map_err(failed("close the file of connections to others"))?;
     let mut file = BufWriter::new(file);
     for (account, (tokens, lives_s)) in stage.story().accounts.iter().zip(stage.first_tokens()) {
+        if !account.vendor.is_consented() {
+            continue;
+        }
         let line = json!({
             "vendor": account.vendor.name(), "vendor_user": account.vendor_user,
             "user": account.user, "access_token": tokens.access,

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::Theatre;
 use crate::commands::http::Client;
 use crate::error::{Error, Kind, Result};
-use crate::sim::world::story::{Notice, Played};
-use crate::sim::world::{oura, whoop};
+use crate::kafka::producer::Sending;
+use crate::model::contract::Topic;
+use crate::model::record::{Headers, OutRecord};
+use crate::sim::world::player::Played;
+use crate::sim::world::story::{Notice, Way};
+use crate::stream::Sender as _;
 use crate::stream::clock::now_us;
 
 /// How many requests are under way at once.
@@ -28,25 +33,32 @@ const AGAIN_REAL_MS: [u64; 5] = [500, 1_000, 2_000, 4_000, 8_000];
 /// Sends all announcements; what is left when it is stopped is given up.
 pub(super) async fn all(
     theatre: Arc<Theatre>,
-    target: &str,
+    (target, address): (&str, &str),
     secrets: BTreeMap<Played, String>,
+    log: Option<Arc<Sending>>,
     stop: CancellationToken,
 ) -> Result<()> {
     let (notices, queue) = mpsc::channel::<Notice>(WAITING);
     let queue = Arc::new(Mutex::new(queue));
     let secrets = Arc::new(secrets);
-    let mut senders = Vec::new();
-    for _ in 0..SENDERS {
+    let sender = || {
         let client = Client::new(target, DEADLINE).ok_or_else(|| {
             Error::new(Kind::RequestRefused, "read --target as http://host:port", "")
         })?;
-        let sender = Sender {
-            client,
-            theatre: Arc::clone(&theatre),
-            secrets: Arc::clone(&secrets),
-            stop: stop.clone(),
-        };
-        senders.push(tokio::spawn(sender.work(Arc::clone(&queue))));
+        let (theatre, secrets) = (Arc::clone(&theatre), Arc::clone(&secrets));
+        let (log, address) = (log.clone(), address.to_owned());
+        Ok::<_, Error>(Sender { client, theatre, secrets, log, address, stop: stop.clone() })
+    };
+    let mut senders = Vec::new();
+    for _ in 0..SENDERS {
+        senders.push(tokio::spawn(sender()?.work(Arc::clone(&queue))));
+    }
+    // Who sends in turn has a sender of its own.
+    let mut turns = BTreeMap::new();
+    for vendor in secrets.keys().filter(|vendor| vendor.in_turn()) {
+        let (own, queue) = mpsc::channel::<Notice>(WAITING);
+        senders.push(tokio::spawn(sender()?.work(Arc::new(Mutex::new(queue)))));
+        turns.insert(*vendor, own);
     }
     let count = theatre.stage().story().notices.len();
     for at in 0..count {
@@ -58,11 +70,11 @@ pub(super) async fn all(
                 () = tokio::time::sleep(early) => {}
             }
         }
-        if notices.send(notice).await.is_err() {
+        if turns.get(&notice.vendor).unwrap_or(&notices).send(notice).await.is_err() {
             break;
         }
     }
-    drop(notices);
+    drop((notices, turns));
     for sender in senders {
         sender.await.map_err(|_| Error::internal("send announcements"))?;
     }
@@ -73,6 +85,10 @@ struct Sender {
     client: Client,
     theatre: Arc<Theatre>,
     secrets: Arc<BTreeMap<Played, String>>,
+    /// What writes to the topic that Terra itself writes.
+    log: Option<Arc<Sending>>,
+    /// Where links lead.
+    address: String,
     stop: CancellationToken,
 }
 
@@ -83,35 +99,34 @@ impl Sender {
             let Some(notice) = next else { return };
             let taken = !self.stop.is_cancelled() && self.deliver(&notice).await;
             let mut stage = self.theatre.stage();
-            match notice.of {
-                Some((entry, order)) if taken => stage.taken(entry, order),
-                Some((entry, order)) => stage.given_up(entry, order),
-                None => {}
+            if taken {
+                stage.taken(&notice);
+            } else {
+                stage.given_up(&notice);
             }
         }
     }
 
-    /// Sends one until it is taken, or given up.
+    /// Sends one until it is taken, or given up. What is of an account itself is not given up: all else hangs on it.
     async fn deliver(&mut self, notice: &Notice) -> bool {
-        let vendor = {
-            let stage = self.theatre.stage();
-            stage.story().accounts.get(notice.account).map(|account| account.vendor)
-        };
-        let Some(vendor) = vendor else { return false };
-        let secret = self.secrets.get(&vendor).cloned().unwrap_or_default();
-        let path = format!("/webhooks/{}", vendor.name());
+        let secret = self.secrets.get(&notice.vendor).cloned().unwrap_or_default();
         let mut pauses = AGAIN_S.iter().zip(AGAIN_REAL_MS);
         loop {
-            let headers = match vendor {
-                Played::Oura => oura::signed(&notice.body, secret.as_bytes(), now_us()),
-                Played::Whoop => whoop::signed(&notice.body, secret.as_bytes(), now_us()),
+            let taken = match notice.way {
+                Way::Door => self.post(notice, &secret).await,
+                Way::Log => self.write(notice.body.clone()).await,
+                Way::Link | Way::DeadLink => {
+                    let now = self.theatre.now();
+                    self.theatre.stage().written(&notice.id, now);
+                    self.write(notice.vendor.pointer(notice, &self.address)).await
+                }
             };
-            let body = notice.body.clone().into_bytes();
-            let answer = self.client.send("POST", &path, &headers, body).await;
-            if answer.is_some_and(|answer| (200..300).contains(&answer.status)) {
+            if taken {
                 return true;
             }
-            let Some((pause_s, least_ms)) = pauses.next() else { return false };
+            let last = AGAIN_S.iter().zip(AGAIN_REAL_MS).next_back();
+            let next = pauses.next().or(last.filter(|_| notice.of.is_empty()));
+            let Some((pause_s, least_ms)) = next else { return false };
             let speed = u64::try_from(self.theatre.speed).unwrap_or(1).max(1);
             let pause = (Duration::from_secs(*pause_s) / u32::try_from(speed).unwrap_or(1))
                 .max(Duration::from_millis(least_ms));
@@ -120,5 +135,23 @@ impl Sender {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    async fn post(&mut self, notice: &Notice, secret: &str) -> bool {
+        let delivery = notice.vendor.delivery(notice, secret, now_us());
+        let body = notice.body.clone().into_bytes();
+        let answer = self.client.send("POST", &delivery.path, &delivery.headers, body).await;
+        answer.is_some_and(|answer| (200..300).contains(&answer.status))
+    }
+
+    /// Writes as Terra does: without a key and without headers.
+    async fn write(&mut self, value: String) -> bool {
+        let Some(log) = &self.log else { return false };
+        let headers = Headers::new();
+        let value = Some(Bytes::from(value));
+        let sent = log.send(OutRecord { topic: Topic::RawTerra, key: None, headers, value }).await;
+        // The log's times are milliseconds, and two in one of them have no order.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        sent.is_ok()
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Theatre;
-use crate::sim::world::stage::{Ask, Manner, Reply};
+use crate::sim::world::player::{Ask, Manner, Reply};
 
 /// How many callers are served at once.
 const CALLERS_MAX: usize = 1_024;

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::subscription::{Kept, Looking};
 use super::{Desk, Settings, link, permit};
 use crate::error::{Error, Kind, Result};
 use crate::hydrator::fetch::{Base, Code, Credentials, Done, Exchanged, Fetcher, parameters};
@@ -21,7 +22,7 @@ use crate::stream::connecting::{Begun, Consents, Found, Returned};
 use crate::stream::hydration::{Pair, Queue, Vault};
 use crate::telemetry::health::Answering;
 use crate::telemetry::metrics::Metrics;
-use crate::vendors::ask::Answer;
+use crate::vendors::ask::{Answer, Need};
 use crate::vendors::consent::Who;
 use crate::vendors::wire::hmac::Key;
 
@@ -37,6 +38,8 @@ pub struct Door<C, V, Q> {
     pub fetcher: Fetcher,
     /// The vendors that people can connect to.
     pub desks: Vec<Desk>,
+    /// Those of them of which each person has subscriptions of their own.
+    pub kept: Vec<Kept>,
     /// What links are signed with.
     pub key: Key,
     /// Under which address people reach us.
@@ -259,7 +262,8 @@ impl<C: Consents, V: Vault, Q: Queue> Door<C, V, Q> {
             Who::Ask(call) => {
                 permit(&self.queue, desk, self.speed).await?;
                 let access = &pair.access;
-                let fetched = self.fetcher.get(desk.api, &desk.base, &call, access).await?;
+                let asked = (&Need::NO_RECORD, &call);
+                let fetched = self.fetcher.call(desk.api, &desk.base, asked, access).await?;
                 let document = fetched.document.ok_or_else(|| away(fetched.outcome))?;
                 desk.consent.user(&document.1)
             }
@@ -274,7 +278,20 @@ impl<C: Consents, V: Vault, Q: Queue> Door<C, V, Q> {
         self.vault.store(vendor, found.connection, 0, &pair, lives).await?;
         self.register(desk, found.connection, &pair.access).await?;
         self.hold(desk, &vendor_user, user, found).await?;
+        self.subscribe(desk, &pair.access).await;
         Ok(Page::Connected)
+    }
+
+    /// Makes the person's own subscriptions. Who is connected stays so where that fails: the next look makes them.
+    async fn subscribe(&self, desk: &Desk, access: &SecretString) {
+        let Some(kept) = self.kept.iter().find(|kept| kept.desk.name == desk.name) else { return };
+        let (queue, fetcher, speed) = (&self.queue, &self.fetcher, self.speed);
+        let by = Credentials::Person(access);
+        if let Err(error) = (Looking { queue, fetcher, speed, kept, by }).look().await {
+            self.metrics.errors.at([error.kind.name()]).inc();
+            tracing::warn!(vendor = desk.name, kind = error.kind.name(), doing = error.doing,
+                code = %error.code, "subscriptions are not kept");
+        }
     }
 
     /// Exchanges the code; the vendor's user too, where it stands with the tokens.

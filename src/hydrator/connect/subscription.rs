@@ -3,6 +3,9 @@
 //! What is there is asked of the vendor each time, and nothing is remembered: a subscription that was deleted on the
 //! vendor's page, or ended while we were away, is seen like one that was never made. One process looks in a turn; two
 //! that make one each would only give the next look one to end.
+//!
+//! Where each person has their own, a look is one for each connection, with its token; one that fails leaves the others to
+//! be looked at. A person who connects is looked at once at once.
 
 use std::time::Duration;
 
@@ -12,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Desk, permit};
 use crate::error::{Error, Kind, Result};
 use crate::hydrator::fetch::{Credentials, Done, Fetcher};
+use crate::hydrator::tokens::{Grant, Tokens};
+use crate::model::id::ConnectionId;
 use crate::stream::clock::now_us;
 use crate::stream::connecting::Consents;
 use crate::stream::hydration::Queue;
@@ -29,6 +34,8 @@ pub struct Kept {
     pub callback: String,
     /// What its handshake must name.
     pub token: SecretString,
+    /// Whether each person has their own.
+    pub own: bool,
 }
 
 /// What a look has done.
@@ -42,10 +49,22 @@ pub struct Looked {
     pub ended: usize,
 }
 
+impl Looked {
+    fn and(self, other: Self) -> Self {
+        Self {
+            made: self.made + other.made,
+            renewed: self.renewed + other.renewed,
+            ended: self.ended + other.ended,
+        }
+    }
+}
+
 /// What keeps them.
-pub struct Keeper<C, Q> {
-    /// Whose turn it is.
+pub struct Keeper<C, Q, T> {
+    /// Whose turn it is, and who is connected.
     pub consents: C,
+    /// With whose token, where each person has their own.
+    pub tokens: T,
     /// The quotas.
     pub queue: Q,
     /// What calls vendors.
@@ -61,7 +80,7 @@ pub struct Keeper<C, Q> {
 /// After a look that failed: the ingress may not be there yet to answer the handshake.
 const AGAIN: Duration = Duration::from_secs(30);
 
-impl<C: Consents, Q: Queue> Keeper<C, Q> {
+impl<C: Consents, Q: Queue, T: Tokens> Keeper<C, Q, T> {
     /// Keeps a vendor's subscriptions until `stop`.
     pub async fn keep(&self, kept: &Kept, stop: &CancellationToken) {
         while !stop.is_cancelled() {
@@ -100,70 +119,105 @@ impl<C: Consents, Q: Queue> Keeper<C, Q> {
     /// Looks once.
     ///
     /// # Errors
-    /// [`Kind::WearableApiError`] where the vendor does not answer, or refuses; what was done by then stays. As the
-    /// queue's calls.
+    /// [`Kind::WearableApiError`] where the vendor does not answer, or refuses; what was done by then stays. As the calls
+    /// of the ports. Of several people the first one's error, when all were looked at.
     pub async fn look(&self, kept: &Kept) -> Result<Looked> {
-        let subscriptions = kept.subscriptions;
-        let body = match self.send(kept, &subscriptions.list()).await? {
-            Ok(body) => body,
-            Err(status) => return Err(refused("list subscriptions", status)),
-        };
-        let there = subscriptions.read(&body);
-        let there = there.ok_or_else(|| refused("read subscriptions", 200))?;
-        let mut looked = Looked::default();
-        for step in steps(subscriptions, &there, &kept.callback, now_us()) {
-            match step {
-                Step::Make(subject) => self.make(kept, subject, &mut looked).await?,
-                Step::Renew(id, subject) => self.renew(kept, &id, subject, &mut looked).await?,
-                Step::End(id) => {
-                    let Some(asked) = subscriptions.end(&id) else { continue };
-                    let sent = self.send(kept, &asked).await?;
-                    sent.map_err(|status| refused("end a subscription", status))?;
-                    looked.ended += 1;
-                }
+        if !kept.own {
+            let client = &kept.desk.client;
+            let app = Credentials::App(&client.id, &client.secret);
+            return self.looking(kept, app).look().await;
+        }
+        let (mut looked, mut failed) = (Looked::default(), None);
+        for connection in self.consents.connected(kept.desk.name).await? {
+            match self.look_at(kept, connection).await {
+                Ok(one) => looked = looked.and(one),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(looked)
+        failed.map_or(Ok(looked), Err)
     }
 
-    async fn make(&self, kept: &Kept, subject: Subject, looked: &mut Looked) -> Result<()> {
-        let token = kept.token.expose_secret();
-        let asked = kept.subscriptions.make(subject, &kept.callback, token);
-        let sent = self.send(kept, &asked).await?;
-        sent.map_err(|status| refused("make a subscription", status))?;
-        looked.made += 1;
-        Ok(())
+    /// Looks at one person's, with another token where one is not taken. Who has none any more has nothing to look at.
+    async fn look_at(&self, kept: &Kept, connection: ConnectionId) -> Result<Looked> {
+        let vendor = kept.desk.name;
+        let Grant::Token(token) = self.tokens.access(vendor, connection).await? else {
+            return Ok(Looked::default());
+        };
+        let looked = self.looking(kept, Credentials::Person(&token.access)).look().await;
+        if !matches!(&looked, Err(error) if error.kind == Kind::AuthenticationError) {
+            return looked;
+        }
+        let renewed = self.tokens.renew(vendor, connection, token.version).await?;
+        let Grant::Token(token) = renewed else { return Ok(Looked::default()) };
+        self.looking(kept, Credentials::Person(&token.access)).look().await
+    }
+
+    fn looking<'a>(&'a self, kept: &'a Kept, by: Credentials<'a>) -> Looking<'a, Q> {
+        Looking { queue: &self.queue, fetcher: &self.fetcher, speed: self.speed, kept, by }
+    }
+}
+
+/// One look, with what it is made with.
+pub(super) struct Looking<'a, Q> {
+    pub(super) queue: &'a Q,
+    pub(super) fetcher: &'a Fetcher,
+    pub(super) speed: u32,
+    pub(super) kept: &'a Kept,
+    pub(super) by: Credentials<'a>,
+}
+
+impl<Q: Queue> Looking<'_, Q> {
+    /// Makes of what is there what is wanted. One that the vendor refuses does not keep the others from being made.
+    pub(super) async fn look(&self) -> Result<Looked> {
+        let subscriptions = self.kept.subscriptions;
+        let body = self.send(&subscriptions.list()).await?;
+        let body = body.map_err(|status| refused("list subscriptions", status))?;
+        let there = subscriptions.read(&body);
+        let there = there.ok_or_else(|| refused("read subscriptions", 200))?;
+        let (mut looked, mut failed) = (Looked::default(), None);
+        for step in steps(subscriptions, &there, &self.kept.callback, now_us()) {
+            let (doing, sent) = match step {
+                Step::Make(subject) => {
+                    ("make a subscription", self.make(subject, &mut looked).await?)
+                }
+                Step::Renew(id, subject) => {
+                    ("renew a subscription", self.renew(&id, subject, &mut looked).await?)
+                }
+                Step::End(id) => ("end a subscription", self.end(&id, &mut looked).await?),
+            };
+            failed = failed.or(sent.err().map(|status| refused(doing, status)));
+        }
+        failed.map_or(Ok(looked), Err)
+    }
+
+    async fn make(&self, subject: Subject, looked: &mut Looked) -> Result<Sent> {
+        let token = self.kept.token.expose_secret();
+        let asked = self.kept.subscriptions.make(subject, &self.kept.callback, token);
+        let sent = self.send(&asked).await?;
+        Ok(sent.map(|_body| looked.made += 1))
     }
 
     /// One that died before it could be renewed is made again.
-    async fn renew(
-        &self,
-        kept: &Kept,
-        id: &str,
-        subject: Subject,
-        looked: &mut Looked,
-    ) -> Result<()> {
-        let Some(asked) = kept.subscriptions.renew(id) else {
-            return self.make(kept, subject, looked).await;
+    async fn renew(&self, id: &str, subject: Subject, looked: &mut Looked) -> Result<Sent> {
+        let Some(asked) = self.kept.subscriptions.renew(id) else {
+            return self.make(subject, looked).await;
         };
-        match self.send(kept, &asked).await? {
-            Ok(_body) => looked.renewed += 1,
-            Err(404 | 410) => return self.make(kept, subject, looked).await,
-            Err(status) => return Err(refused("renew a subscription", status)),
+        match self.send(&asked).await? {
+            Err(404 | 410) => self.make(subject, looked).await,
+            sent => Ok(sent.map(|_body| looked.renewed += 1)),
         }
-        Ok(())
+    }
+
+    async fn end(&self, id: &str, looked: &mut Looked) -> Result<Sent> {
+        let Some(asked) = self.kept.subscriptions.end(id) else { return Ok(Ok(())) };
+        let sent = self.send(&asked).await?;
+        Ok(sent.map(|_body| looked.ended += 1))
     }
 
     /// The body, or the status of a refusal.
-    async fn send(
-        &self,
-        kept: &Kept,
-        asked: &Request,
-    ) -> Result<std::result::Result<bytes::Bytes, u16>> {
-        permit(&self.queue, &kept.desk, self.speed).await?;
-        let client = &kept.desk.client;
-        let app = Credentials::App(&client.id, &client.secret);
-        match self.fetcher.send(&kept.desk.base, asked, app).await? {
+    async fn send(&self, asked: &Request) -> Result<std::result::Result<bytes::Bytes, u16>> {
+        permit(self.queue, &self.kept.desk, self.speed).await?;
+        match self.fetcher.send(&self.kept.desk.base, asked, self.by).await? {
             Done::Well(body) => Ok(Ok(body)),
             Done::Refused(status) => Ok(Err(status)),
             Done::Failed(outcome) => {
@@ -173,6 +227,10 @@ impl<C: Consents, Q: Queue> Keeper<C, Q> {
     }
 }
 
+/// Whether the vendor did it; else the status of its refusal.
+type Sent = std::result::Result<(), u16>;
+
 fn refused(doing: &'static str, status: u16) -> Error {
-    Error::new(Kind::WearableApiError, doing, status.to_string())
+    let kind = if status == 401 { Kind::AuthenticationError } else { Kind::WearableApiError };
+    Error::new(kind, doing, status.to_string())
 }

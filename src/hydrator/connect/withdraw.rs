@@ -1,11 +1,16 @@
 //! A consent is given back at the vendor, so that it sends nothing more and our tokens end there, too.
 
+use secrecy::ExposeSecret as _;
+
 use super::{Desk, permit};
 use crate::error::{Error, Kind, Result};
 use crate::hydrator::fetch::{Credentials, Done, Fetcher};
 use crate::hydrator::tokens::{Grant, Tokens};
 use crate::model::id::ConnectionId;
+use crate::stream::clock::now_us;
 use crate::stream::hydration::Queue;
+use crate::vendors::consent::Signer;
+use crate::vendors::wire::hmac::Key;
 
 /// What became of a consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +36,9 @@ pub async fn withdraw(
     (connection, vendor_user): (ConnectionId, &str),
     speed: u32,
 ) -> Result<Withdrawn> {
-    let Some(asked) = desk.consent.withdraw(vendor_user) else { return Ok(Withdrawn::NoWay) };
+    let Some(asked) = desk.consent.withdraw(vendor_user) else {
+        return signed(fetcher, queue, desk, vendor_user, speed).await;
+    };
     let mut grant = tokens.access(desk.name, connection).await?;
     for last in [false, true] {
         let Grant::Token(token) = grant else { return Ok(Withdrawn::Gone) };
@@ -48,6 +55,36 @@ pub async fn withdraw(
         }
     }
     Ok(Withdrawn::Gone)
+}
+
+/// The most requests that this takes.
+const STEPS_MAX: usize = 4;
+
+/// Withdraws a consent by requests that we sign, one after the other's answer.
+async fn signed(
+    fetcher: &Fetcher,
+    queue: &impl Queue,
+    desk: &Desk,
+    vendor_user: &str,
+    speed: u32,
+) -> Result<Withdrawn> {
+    let client = &desk.client;
+    let key = Key::new(client.secret.expose_secret().as_bytes());
+    let signer = Signer { id: &client.id, key: &key, now_s: now_us().div_euclid(1_000_000) };
+    let mut answers = Vec::new();
+    while let Some(asked) = desk.consent.withdraw_signed(vendor_user, &signer, &answers) {
+        if answers.len() >= STEPS_MAX {
+            return Err(failed("steps"));
+        }
+        permit(queue, desk, speed).await?;
+        let app = Credentials::App(&client.id, &client.secret);
+        match fetcher.send(&desk.base, &asked, app).await? {
+            Done::Well(body) => answers.push(body),
+            Done::Refused(status) => return Err(failed(&status.to_string())),
+            Done::Failed(outcome) => return Err(failed(outcome.name())),
+        }
+    }
+    Ok(if answers.is_empty() { Withdrawn::NoWay } else { Withdrawn::Done })
 }
 
 fn failed(code: &str) -> Error {

@@ -21,6 +21,8 @@ pub struct Grant {
     lost_at: Option<Micros>,
     /// Whether it was lost.
     pub lost: bool,
+    /// Whether a refresh token is good for one exchange.
+    rotates: bool,
 }
 
 /// A pair of tokens.
@@ -47,12 +49,12 @@ impl Grant {
     /// What an account has when the world begins: the first pair.
     #[must_use]
     pub fn new(
-        (seed, vendor): (Seed, &'static str),
+        (seed, vendor, rotates): (Seed, &'static str, bool),
         (revoked_at, lost_at): (Option<Micros>, Option<Micros>),
         until: Micros,
     ) -> Self {
         let access = vec![(0, until)];
-        Self { seed, vendor, pairs: 1, access, revoked_at, lost_at, lost: false }
+        Self { seed, vendor, pairs: 1, access, revoked_at, lost_at, lost: false, rotates }
     }
 
     /// The so-many-th pair, from 0.
@@ -81,7 +83,8 @@ impl Grant {
     /// The refresh token that is good now.
     #[must_use]
     pub fn refresh(&self) -> String {
-        Self::pair(self.seed, self.vendor, self.pairs.saturating_sub(1)).refresh
+        let number = if self.rotates { self.pairs.saturating_sub(1) } else { 0 };
+        Self::pair(self.seed, self.vendor, number).refresh
     }
 
     /// Exchanges a refresh token for a pair whose access token lives until then.
@@ -91,13 +94,15 @@ impl Grant {
         }
         let number = self.pairs;
         self.pairs += 1;
-        if !self.lost && self.lost_at.is_some_and(|lost| lost <= at) {
+        // Where the old token is still good, an answer that is lost is asked for again.
+        if self.rotates && !self.lost && self.lost_at.is_some_and(|lost| lost <= at) {
             self.lost = true;
             return Exchange::Lost;
         }
         self.access.retain(|(_, until)| at < *until);
         self.access.push((number, until));
-        Exchange::Pair(Self::pair(self.seed, self.vendor, number))
+        let access = Self::pair(self.seed, self.vendor, number).access;
+        Exchange::Pair(Tokens { access, refresh: self.refresh() })
     }
 }
 
@@ -107,7 +112,10 @@ mod tests {
 
     fn grant(revoked_at: Option<Micros>, lost_at: Option<Micros>) -> (Grant, Tokens) {
         let seed = Seed(4);
-        (Grant::new((seed, "whoop"), (revoked_at, lost_at), 100), Grant::pair(seed, "whoop", 0))
+        (
+            Grant::new((seed, "whoop", true), (revoked_at, lost_at), 100),
+            Grant::pair(seed, "whoop", 0),
+        )
     }
 
     #[test]
@@ -121,6 +129,21 @@ mod tests {
         assert!(grant.takes(&second.access, 149) && !grant.takes(&second.refresh, 60));
         assert_eq!(grant.exchange(&first.refresh, 60, 150), Exchange::Refused, "it is spent");
         assert!(matches!(grant.exchange(&second.refresh, 60, 160), Exchange::Pair(_)));
+    }
+
+    #[test]
+    fn a_token_that_does_not_rotate_is_good_as_long_as_the_consent() {
+        let seed = Seed(4);
+        let mut grant = Grant::new((seed, "google", false), (Some(90), Some(10)), 100);
+        let first = Grant::pair(seed, "google", 0);
+        for at in [20, 30] {
+            let Exchange::Pair(next) = grant.exchange(&first.refresh, at, 150) else {
+                panic!("it is good")
+            };
+            assert_eq!(next.refresh, first.refresh);
+            assert!(next.access != first.access && grant.takes(&next.access, at));
+        }
+        assert_eq!(grant.exchange(&first.refresh, 90, 150), Exchange::Refused);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! | module | what it has |
 //! | --- | --- |
 //! | [`person`] | lives: nights, naps, workouts, illness, journeys, changed clocks |
-//! | [`oura`], [`whoop`] | a life as that vendor tells it |
+//! | [`player`] | what a vendor is to the world, and who is played |
+//! | [`oura`], [`whoop`], … | a life as that vendor tells it |
 //! | [`story`] | all records in all versions, and their announcements |
 //! | [`truth`] | the ledger: the same in our vocabulary |
 //! | [`stage`] | the vendors while they are asked: tokens, quotas, faults |
@@ -17,12 +18,17 @@
 pub mod compare;
 pub mod dice;
 pub mod fault;
+pub mod garmin;
+pub mod google;
 pub mod grant;
 pub mod oura;
 pub mod person;
 pub mod place;
+pub mod player;
+pub mod polar;
 pub mod quota;
 pub mod stage;
 pub mod story;
+pub mod terra;
 pub mod truth;
 pub mod whoop;

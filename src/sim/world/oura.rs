@@ -8,63 +8,96 @@ use serde_json::{Value, json};
 
 use super::dice::Seed;
 use super::fault::Fault;
-use super::person::{Lived, PHASE_S, Phase, Sleep, Workout};
+use super::person::{Lived, PHASE_S, Phase, Sleep, Workout, mean};
 use super::place::{HOUR, MINUTE, SECOND, local};
-use super::story::{Account, Made, Telling, Version};
-use super::truth::{Interval, Series, unit};
+use super::player::{Delivery, House, Player, Reply};
+use super::quota::{Left, Limit};
+use super::story::{Account, Made, Notice, Telling, Version};
 use crate::model::time::Micros;
 use crate::vendors::wire::hmac::sign_hex;
 
-/// The id of a person.
-#[must_use]
-pub fn vendor_user(seed: Seed) -> String {
-    format!("u-{}", seed.of("user", 0).hex(10))
-}
+/// Oura.
+pub static PLAYER: Oura = Oura;
 
-/// The body of a webhook.
-#[must_use]
-pub fn notice(account: &Account, version: &Version) -> Option<String> {
-    let truth = &version.truth;
-    let event = match (version.document.is_some(), truth.order) {
-        (false, _) => "delete",
-        (true, 1) => "create",
-        (true, _) => "update",
-    };
-    let body = json!({
-        "event_type": event,
-        "data_type": truth.record_type,
-        "object_id": truth.record_id,
-        "event_time": local(truth.at, 0),
-        "user_id": account.vendor_user,
-    });
-    Some(body.to_string())
-}
+/// See the module.
+#[derive(Debug)]
+pub struct Oura;
 
-/// The headers of a webhook that goes out at this real time: upper-case hex over the time in seconds and the body.
-#[must_use]
-pub fn signed(body: &str, secret: &[u8], now_us: Micros) -> Vec<(&'static str, String)> {
-    let at = (now_us / SECOND).to_string();
-    let signature = sign_hex(&[at.as_bytes(), body.as_bytes()], secret).to_uppercase();
-    vec![
-        ("content-type", "application/json".to_owned()),
-        ("x-oura-signature", signature),
-        ("x-oura-timestamp", at),
-    ]
-}
-
-/// All that it knows of a person.
-#[must_use]
-pub fn records(telling: &Telling<'_>) -> Vec<Made> {
-    let mut records = Vec::new();
-    for day in telling.life {
-        records.push(sleeps(telling, &day.night));
-        records.extend(day.nap.as_ref().map(|nap| sleeps(telling, nap)));
-        records.extend(of_the_night(telling, day));
-        records.push(activity(telling, day));
-        records.push(stress(telling, day));
-        records.extend(day.workout.as_ref().map(|workout| trained(telling, workout)));
+impl Player for Oura {
+    fn name(&self) -> &'static str {
+        "oura"
     }
-    records
+
+    fn vendor_user(&self, seed: Seed) -> String {
+        format!("u-{}", seed.of("user", 0).hex(10))
+    }
+
+    fn records(&self, telling: &Telling<'_>) -> Vec<Made> {
+        let mut records = Vec::new();
+        for day in telling.life {
+            records.push(sleeps(telling, &day.night));
+            records.extend(day.nap.as_ref().map(|nap| sleeps(telling, nap)));
+            records.extend(of_the_night(telling, day));
+            records.push(activity(telling, day));
+            records.push(stress(telling, day));
+            records.extend(day.workout.as_ref().map(|workout| trained(telling, workout)));
+        }
+        records
+    }
+
+    fn notice(&self, _seed: Seed, account: &Account, version: &Version) -> Option<String> {
+        let truth = &version.truth;
+        let event = match (version.document.is_some(), truth.order) {
+            (false, _) => "delete",
+            (true, 1) => "create",
+            (true, _) => "update",
+        };
+        let body = json!({
+            "event_type": event,
+            "data_type": truth.record_type,
+            "object_id": truth.record_id,
+            "event_time": local(truth.at, 0),
+            "user_id": account.vendor_user,
+        });
+        Some(body.to_string())
+    }
+
+    fn subscription_ends(&self) -> bool {
+        true
+    }
+
+    /// Upper-case hex over the time in seconds and the body.
+    fn delivery(&self, notice: &Notice, secret: &str, now_us: Micros) -> Delivery {
+        let at = (now_us / SECOND).to_string();
+        let parts = [at.as_bytes(), notice.body.as_bytes()];
+        let signature = sign_hex(&parts, secret.as_bytes()).to_uppercase();
+        let headers = vec![
+            ("content-type", "application/json".to_owned()),
+            ("x-oura-signature", signature),
+            ("x-oura-timestamp", at),
+        ];
+        Delivery { path: "/webhooks/oura".to_owned(), headers }
+    }
+
+    fn house(&self) -> House {
+        House {
+            api: "",
+            token: "/oauth/token",
+            limits: &[Limit { window_s: 300, calls: 5_000 }],
+            token_s: 86_400,
+            rotates: true,
+        }
+    }
+
+    fn rated(&self, reply: Reply, left: Left) -> Reply {
+        if reply.status != 429 {
+            return reply;
+        }
+        reply
+            .with("retry-after", left.wait_s().to_string())
+            .with("x-ratelimit-limit", left.of.to_string())
+            .with("x-ratelimit-tier", "application".to_owned())
+    }
 }
 
 fn made(record_type: &str, id: &str, versions: Vec<Version>) -> Made {
@@ -143,10 +176,6 @@ impl Sums {
         let [deep, light, rem, awake] =
             [Phase::Deep, Phase::Light, Phase::Rem, Phase::Awake].map(|phase| sleep.seconds(phase));
         let (in_bed, asleep) = (sleep.length_s(), deep + light + rem);
-        let mean = |series: &[Option<i32>], times: i32| {
-            let count = i32::try_from(series.iter().flatten().count()).unwrap_or(1).max(1);
-            series.iter().flatten().sum::<i32>() * times / count
-        };
         Self {
             deep,
             light,
@@ -189,9 +218,9 @@ fn slept(telling: &Telling<'_>, sleep: &Sleep, id: &str, at: Micros) -> Version 
     ] {
         truth.value(metric, f64::from(value));
     }
-    truth.series.push(series("hrv_rmssd", sleep.start, &sleep.hrv));
-    truth.series.push(series("heart_rate", sleep.start, &sleep.heart));
-    truth.intervals = stages(sleep);
+    truth.sampled("hrv_rmssd", (sleep.start, PHASE_S), &sleep.hrv);
+    truth.sampled("heart_rate", (sleep.start, PHASE_S), &sleep.heart);
+    truth.intervals = sleep.stages();
     telling.version(truth, &document(sleep, id, &sums))
 }
 
@@ -240,16 +269,6 @@ fn document(sleep: &Sleep, id: &str, sums: &Sums) -> Value {
     })
 }
 
-fn series(metric: &str, start: Micros, values: &[Option<i32>]) -> Series {
-    Series {
-        metric: metric.to_owned(),
-        unit: unit(metric),
-        start,
-        every_s: PHASE_S,
-        values: values.iter().map(|value| value.map(f64::from)).collect(),
-    }
-}
-
 const fn digit(phase: Phase) -> char {
     match phase {
         Phase::Deep => '1',
@@ -257,31 +276,6 @@ const fn digit(phase: Phase) -> char {
         Phase::Rem => '3',
         Phase::Awake => '4',
     }
-}
-
-/// The phases as intervals of one stage each.
-fn stages(sleep: &Sleep) -> Vec<Interval> {
-    let mut stages: Vec<Interval> = Vec::new();
-    for (nth, phase) in (0_i64..).zip(&sleep.phases) {
-        let symbol = match phase {
-            Phase::Deep => "deep",
-            Phase::Light => "light",
-            Phase::Rem => "rem",
-            Phase::Awake => "awake",
-        };
-        let length = i64::from(PHASE_S) * SECOND;
-        let start = sleep.start + nth * length;
-        match stages.last_mut().filter(|last| last.symbol == symbol) {
-            Some(last) => last.end = start + length,
-            None => stages.push(Interval {
-                metric: "sleep_stage".to_owned(),
-                symbol: symbol.to_owned(),
-                start,
-                end: start + length,
-            }),
-        }
-    }
-    stages
 }
 
 // ── days ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@
 
 use super::dice::{Draw, Seed};
 use super::place::{HOUR, MINUTE, Place, SECOND};
+use super::truth::Interval;
 use crate::model::time::{Day, Micros};
 
 /// Where people live, and whither they go: places of one row are near enough for a night's flight.
@@ -33,6 +34,8 @@ pub struct Person {
     trip: (i32, i32),
     /// From which day to which they are ill.
     illness: (i32, i32),
+    /// From which day on their clock is an hour ahead, whatever the season.
+    changed: Option<i32>,
     /// When they go to bed, minutes after midnight; before it where negative.
     bedtime: i32,
     /// How long they sleep, phases.
@@ -58,6 +61,26 @@ pub enum Phase {
     Rem,
     /// Awake in bed.
     Awake,
+}
+
+impl Phase {
+    /// Its name in our vocabulary.
+    #[must_use]
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::Deep => "deep",
+            Self::Light => "light",
+            Self::Rem => "rem",
+            Self::Awake => "awake",
+        }
+    }
+}
+
+/// The mean of samples, times a number, rounded down.
+#[must_use]
+pub fn mean(samples: &[Option<i32>], times: i32) -> i32 {
+    let count = i32::try_from(samples.iter().flatten().count()).unwrap_or(1).max(1);
+    samples.iter().flatten().sum::<i32>() * times / count
 }
 
 /// A sleep, by night or by day.
@@ -167,6 +190,7 @@ impl Person {
             away,
             trip: spell(&mut dice, 3, 12),
             illness: spell(&mut dice, 2, 5),
+            changed: None,
             bedtime: dice.between(-90, 60),
             phases: dice.between(84, 104),
             resting: dice.between(44, 64),
@@ -174,6 +198,13 @@ impl Person {
             breaths: dice.between(1_250, 1_650),
             skin: dice.between(3_300, 3_450),
         }
+    }
+
+    /// The same person, whose clock changes in a night of these days.
+    #[must_use]
+    pub fn changing_clocks(mut self, days: i32) -> Self {
+        self.changed = Some(self.seed.of("clock", 0).dice().between(1, days.max(2) - 1));
+        self
     }
 
     /// The seed of what only this person has.
@@ -195,7 +226,8 @@ impl Person {
 
     fn place(&self, number: i32) -> Place {
         let away = (self.trip.0..self.trip.1).contains(&number);
-        Place::named(if away { self.away } else { self.home })
+        let ahead = self.changed.is_some_and(|changed| changed <= number);
+        Place::named(if away { self.away } else { self.home }).ahead(3_600 * i32::from(ahead))
     }
 
     fn day(&self, first: Day, number: i32, before: Option<Micros>) -> Lived {
@@ -311,6 +343,27 @@ impl Sleep {
         i32::try_from(count).unwrap_or(0) * PHASE_S
     }
 
+    /// Its phases as intervals of one stage each.
+    #[must_use]
+    pub fn stages(&self) -> Vec<Interval> {
+        let mut stages: Vec<Interval> = Vec::new();
+        for (nth, phase) in (0_i64..).zip(&self.phases) {
+            let symbol = phase.symbol();
+            let length = i64::from(PHASE_S) * SECOND;
+            let start = self.start + nth * length;
+            match stages.last_mut().filter(|last| last.symbol == symbol) {
+                Some(last) => last.end = start + length,
+                None => stages.push(Interval {
+                    metric: "sleep_stage".to_owned(),
+                    symbol: symbol.to_owned(),
+                    start,
+                    end: start + length,
+                }),
+            }
+        }
+        stages
+    }
+
     /// From its start to its end, seconds.
     #[must_use]
     pub fn length_s(&self) -> i32 {
@@ -383,5 +436,11 @@ mod tests {
         };
         assert!(moved(|by| by > 3_600), "a journey");
         assert!(moved(|by| by == 3_600), "a night over a clock change");
+        let changing = (0..20).map(|number| Person::new(Seed(5), number, 9).changing_clocks(9));
+        let summer = Day::parse("2026-06-01").expect("no zone here changes in these days");
+        for nights in changing.map(|it| it.life(summer, 9)) {
+            let by = |day: &Lived| day.night.end_offset_s - day.night.start_offset_s;
+            assert!(nights.iter().any(|day| by(day) % 86_400 != 0), "whatever the season");
+        }
     }
 }

@@ -15,19 +15,30 @@ pub const HOUR: Micros = 60 * MINUTE;
 
 /// A place with a clock of its own.
 #[derive(Clone, Debug)]
-pub struct Place(TimeZone);
+pub struct Place {
+    zone: TimeZone,
+    /// How far its clocks are ahead of its zone's, seconds.
+    ahead_s: i32,
+}
 
 impl Place {
     /// The place of this name in the time zone database, UTC where it has no such name.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self(TimeZone::get(name).unwrap_or(TimeZone::UTC))
+        Self { zone: TimeZone::get(name).unwrap_or(TimeZone::UTC), ahead_s: 0 }
+    }
+
+    /// The same place after somebody has put its clocks on by so many seconds.
+    #[must_use]
+    pub fn ahead(self, ahead_s: i32) -> Self {
+        Self { ahead_s, ..self }
     }
 
     /// The offset from UTC there at this instant, seconds.
     #[must_use]
     pub fn offset_s(&self, at_us: Micros) -> i32 {
-        Timestamp::from_microsecond(at_us).map_or(0, |at| self.0.to_offset(at).seconds())
+        let offset = |at| self.zone.to_offset(at).seconds() + self.ahead_s;
+        Timestamp::from_microsecond(at_us).map_or(0, offset)
     }
 
     /// The instant at which the clock there shows so many minutes after midnight of this day; minutes beyond a day or
@@ -42,7 +53,8 @@ impl Place {
     }
 
     fn instant(&self, civil: DateTime) -> Micros {
-        civil.to_zoned(self.0.clone()).map_or(0, |at| at.timestamp().as_microsecond())
+        let at = civil.to_zoned(self.zone.clone()).map_or(0, |at| at.timestamp().as_microsecond());
+        at - i64::from(self.ahead_s) * SECOND
     }
 
     /// The civil day there at this instant.

@@ -53,6 +53,14 @@ pub struct Left {
     pub granted: bool,
 }
 
+impl Left {
+    /// How long to wait, in whole seconds of the world's own; one too many harms nobody, one too few is another refusal.
+    #[must_use]
+    pub const fn wait_s(&self) -> Micros {
+        (self.ends_in + 999_999) / 1_000_000
+    }
+}
+
 impl Quotas {
     /// Of these limits, nothing used.
     #[must_use]

@@ -5,106 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::json;
-
 use super::dice::Seed;
 use super::fault::Fault;
 use super::grant::{Exchange, Grant, Tokens};
 use super::place::SECOND;
-use super::quota::{Left, Limit, Quotas};
-use super::story::{Entry, Played, Story, Version};
+use super::player::{Ask, Manner, Played, Reply, Shelf, Wanted};
+use super::quota::Quotas;
+use super::story::{Account, Notice, Story, Version, Way};
+use super::terra::LINK_S;
 use super::truth::Excuse;
-use super::whoop;
-use crate::model::time::{Micros, Moment};
-
-/// A request.
-#[derive(Clone, Debug, Default)]
-pub struct Ask {
-    /// The method.
-    pub method: String,
-    /// The path, which begins with the vendor's name.
-    pub path: String,
-    /// The query, as it came.
-    pub query: String,
-    /// The bearer token.
-    pub bearer: Option<String>,
-    /// The body, of a form.
-    pub form: String,
-}
-
-/// An answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// The status.
-    pub status: u16,
-    /// Headers, the content type among them.
-    pub headers: Vec<(&'static str, String)>,
-    /// The body.
-    pub body: String,
-    /// What is done with it.
-    pub manner: Manner,
-}
-
-/// How an answer is given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
-    /// At once.
-    AtOnce,
-    /// After seconds.
-    Slowly,
-    /// Never: the connection stays open.
-    Never,
-    /// Never: the connection is closed.
-    HangUp,
-}
-
-impl Reply {
-    fn json(status: u16, body: String) -> Self {
-        let headers = vec![("content-type", "application/json".to_owned())];
-        Self { status, headers, body, manner: Manner::AtOnce }
-    }
-
-    fn with(mut self, name: &'static str, value: String) -> Self {
-        self.headers.push((name, value));
-        self
-    }
-}
-
-/// How a vendor's server is built.
-#[derive(Debug)]
-struct House {
-    /// Where its API is, below its name.
-    api: &'static str,
-    /// Where tokens are exchanged.
-    token: &'static str,
-    limits: &'static [Limit],
-    /// How long an access token lives, seconds.
-    token_s: i64,
-}
-
-const fn house(vendor: Played) -> House {
-    match vendor {
-        Played::Oura => House {
-            api: "",
-            token: "/oauth/token",
-            limits: &[Limit { window_s: 300, calls: 5_000 }],
-            token_s: 86_400,
-        },
-        Played::Whoop => House {
-            api: "/developer",
-            token: "/oauth/oauth2/token",
-            limits: &[
-                Limit { window_s: 60, calls: 100 },
-                Limit { window_s: 86_400, calls: 10_000 },
-            ],
-            token_s: 3_600,
-        },
-    }
-}
-
-/// The least time that an access token lives in real time, seconds: in a world that runs fast a vendor's hour would
-/// be over before the token is used.
-const TOKEN_REAL_S: i64 = 20;
+use crate::model::time::Micros;
 
 /// The vendors while they are asked.
 #[derive(Debug)]
@@ -126,9 +36,33 @@ pub struct Stage {
     seen: Vec<u32>,
     /// The latest version of each record whose announcement was taken.
     heard: Vec<u32>,
-    /// Records of which a later announcement was given up.
-    unheard: HashMap<usize, u32>,
+    /// Records of which a later announcement was not heard, up to which version, and why.
+    unheard: HashMap<usize, (u32, &'static str)>,
+    /// What goes by a link, by its id.
+    links: HashMap<String, Link>,
+    /// The ids of links by what is behind them.
+    linked: HashMap<(usize, u32), String>,
     counts: BTreeMap<(Played, &'static str), u64>,
+}
+
+/// A link to what was announced.
+#[derive(Clone, Debug)]
+struct Link {
+    of: Vec<(usize, u32)>,
+    body: String,
+    dead: bool,
+    written_at: Option<Micros>,
+    followed: bool,
+}
+
+impl Link {
+    /// The least time that one lives in real time, seconds.
+    const REAL_S: i64 = 30;
+
+    fn is_dead(&self, at: Micros, speed: i64) -> bool {
+        let life = LINK_S.max(Self::REAL_S * speed) * SECOND;
+        self.dead || self.written_at.is_some_and(|written| at >= written + life)
+    }
 }
 
 impl Stage {
@@ -141,9 +75,10 @@ impl Stage {
             (Vec::new(), HashMap::new(), HashMap::new());
         for (place, account) in story.accounts.iter().enumerate() {
             let name = account.vendor.name();
-            let until = story.plan.begins() + lives(account.vendor, speed);
+            let house = account.vendor.house();
+            let until = story.plan.begins() + house.lives(speed);
             let misfortune = (account.revoked_at, account.lost_at);
-            grants.push(Grant::new((account.seed, name), misfortune, until));
+            grants.push(Grant::new((account.seed, name, house.rotates), misfortune, until));
             let first = Grant::pair(account.seed, name, 0);
             bearers.insert(first.access, place);
             refreshers.insert(first.refresh, place);
@@ -158,11 +93,26 @@ impl Stage {
                 own.push(place);
             }
         }
+        let by_link = |way| matches!(way, Way::Link | Way::DeadLink);
+        let mut links = HashMap::new();
+        let mut linked = HashMap::new();
+        for notice in story.notices.iter().filter(|notice| by_link(notice.way)) {
+            linked.extend(notice.of.iter().map(|of| (*of, notice.id.clone())));
+            let (of, body, dead) =
+                (notice.of.clone(), notice.body.clone(), notice.way == Way::DeadLink);
+            links.insert(
+                notice.id.clone(),
+                Link { of, body, dead, written_at: None, followed: false },
+            );
+        }
         let vendors = story.plan.vendors.iter();
-        Self {
+        let unsent = story.unsent.clone();
+        let mut stage = Self {
+            links,
+            linked,
             own,
             paths: paths.collect(),
-            quotas: vendors.map(|it| (*it, Quotas::new(house(*it).limits))).collect(),
+            quotas: vendors.map(|it| (*it, Quotas::new(it.house().limits))).collect(),
             seen: vec![0; story.entries.len()],
             heard: vec![0; story.entries.len()],
             asked: HashMap::new(),
@@ -174,7 +124,12 @@ impl Stage {
             grants,
             bearers,
             refreshers,
+        };
+        for notice in unsent {
+            stage.count(notice.vendor, "announcements that nobody was subscribed to");
+            stage.unheard(&notice, "the subscription to its announcements had ended");
         }
+        stage
     }
 
     /// The story.
@@ -198,9 +153,9 @@ impl Stage {
     /// Each account's first pair of tokens, and how long the access token lives in simulated time, seconds.
     #[must_use]
     pub fn first_tokens(&self) -> Vec<(Tokens, i64)> {
-        let of = |account: &super::story::Account| {
+        let of = |account: &Account| {
             let tokens = Grant::pair(account.seed, account.vendor.name(), 0);
-            (tokens, lives(account.vendor, self.speed) / SECOND)
+            (tokens, account.vendor.house().lives(self.speed) / SECOND)
         };
         self.story.accounts.iter().map(of).collect()
     }
@@ -214,31 +169,32 @@ impl Stage {
         let mut parts = ask.path.trim_start_matches('/').splitn(2, '/');
         let vendor = parts.next().and_then(Played::parse);
         let Some(vendor) = vendor.filter(|vendor| self.quotas.contains_key(vendor)) else {
-            return Reply::json(404, json!({"error": "no vendor of this name"}).to_string());
+            return Reply::json(404, r#"{"error":"no vendor of this name"}"#.to_owned());
         };
         let below = format!("/{}", parts.next().unwrap_or_default());
-        let house = house(vendor);
+        if let Some(keyset) = vendor.keyset().filter(|_| below == "/keyset") {
+            return Reply::json(200, keyset);
+        }
+        let house = vendor.house();
         if below == house.token {
             return self.exchange(vendor, ask, at);
         }
         match below.strip_prefix(house.api) {
-            Some(path) if ask.method == "GET" => self.call(vendor, path, ask, at),
-            Some(_) => Reply::json(405, "{}".to_owned()),
-            None => Reply::json(404, "{}".to_owned()),
+            Some(path) => match vendor.asks(ask, path) {
+                Wanted::Nothing(status) => vendor.failed(status, "not here"),
+                Wanted::Link => self.follow(vendor, path, at),
+                wanted => self.call(vendor, (wanted, path), ask, at),
+            },
+            None => vendor.failed(404, "not found"),
         }
     }
 
     fn exchange(&mut self, vendor: Played, ask: &Ask, at: Micros) -> Reply {
-        let refused =
-            |status, error: &str| Reply::json(status, json!({"error": error}).to_string());
+        let refused = |status, error: &str| vendor.failed(status, error);
         if ask.method != "POST" {
             return refused(405, "invalid_request");
         }
-        let form = pairs(&ask.form);
-        let field = |name: &str| {
-            let mut found = form.iter().filter(|(known, _)| known == name);
-            found.next().map(|(_, value)| value.as_str()).unwrap_or_default()
-        };
+        let field = |name: &str| ask.field(name).unwrap_or_default();
         let secret = self.secrets.get(&vendor).map(String::as_str).unwrap_or_default();
         if field("client_id").is_empty() || (!secret.is_empty() && field("client_secret") != secret)
         {
@@ -248,8 +204,8 @@ impl Stage {
         if field("grant_type") != "refresh_token" {
             return refused(400, "unsupported_grant_type");
         }
-        let refresh = field("refresh_token").to_owned();
-        let lives = lives(vendor, self.speed);
+        let refresh = field("refresh_token");
+        let lives = vendor.house().lives(self.speed);
         let place = self.refreshers.get(&refresh).copied();
         let Some((place, grant)) = place.and_then(|at| Some((at, self.grants.get_mut(at)?))) else {
             self.count(vendor, "exchanges of no token");
@@ -260,12 +216,7 @@ impl Stage {
                 self.count(vendor, "exchanges");
                 self.bearers.insert(tokens.access.clone(), place);
                 self.refreshers.insert(tokens.refresh.clone(), place);
-                let body = json!({
-                    "access_token": tokens.access, "refresh_token": tokens.refresh,
-                    "token_type": "bearer", "expires_in": lives / SECOND,
-                    "scope": "offline read:recovery read:cycles read:sleep read:workout",
-                });
-                Reply::json(200, body.to_string())
+                Reply::json(200, vendor.pair(&tokens, lives / SECOND))
             }
             Exchange::Lost => {
                 self.count(vendor, "exchanges with their answers lost");
@@ -281,48 +232,56 @@ impl Stage {
         }
     }
 
-    fn call(&mut self, vendor: Played, path: &str, ask: &Ask, at: Micros) -> Reply {
+    fn call(
+        &mut self,
+        vendor: Played,
+        (wanted, path): (Wanted, &str),
+        ask: &Ask,
+        at: Micros,
+    ) -> Reply {
         let bearer = ask.bearer.as_deref().unwrap_or_default();
         let place = self.bearers.get(bearer).copied();
         let grant = place.and_then(|place| self.grants.get(place));
         let taken = grant.is_some_and(|grant| grant.takes(bearer, at));
         let Some(account) = place.filter(|_| taken) else {
             self.count(vendor, "calls without a token that lives");
-            return Reply::json(401, json!({"message": "unauthorized"}).to_string());
+            return vendor.failed(401, "unauthorized");
         };
         let Some(left) = self.quotas.get_mut(&vendor).map(|quotas| quotas.call(at)) else {
-            return Reply::json(404, "{}".to_owned());
+            return vendor.failed(404, "not found");
         };
         let reply = if left.granted {
-            self.faulty(vendor, (path, &ask.query), account, at)
+            self.faulty(vendor, (wanted, path), ask, account, at)
         } else {
             self.count(vendor, "calls beyond the quota");
-            Reply::json(429, json!({"message": "too many requests"}).to_string())
+            vendor.failed(429, "too many requests")
         };
-        Self::rated(vendor, reply, left)
+        vendor.rated(reply, left)
     }
 
     /// A call within the quota, and what goes wrong with it.
     fn faulty(
         &mut self,
         vendor: Played,
-        (path, query): (&str, &str),
+        (wanted, path): (Wanted, &str),
+        ask: &Ask,
         account: usize,
         at: Micros,
     ) -> Reply {
+        let query = format!("{}{}", ask.query, ask.form);
         let asked = self.asked.entry(format!("{account} {path} {query}")).or_default();
         *asked += 1;
         let asked = *asked;
-        let seed = self.accounts_seed(account).of(path, asked).of(query, 0);
+        let seed = self.accounts_seed(account).of(path, asked).of(&query, 0);
         let shares = self.story.plan.shares;
         let hit = |fault, name: &str| seed.of(name, 0).within(shares.of(fault));
         if hit(Fault::Throttle, "throttle") {
             self.count(vendor, "calls throttled within the quota");
-            return Reply::json(429, json!({"message": "too many requests"}).to_string());
+            return vendor.failed(429, "too many requests");
         }
         if hit(Fault::Unavailable, "unavailable") {
             self.count(vendor, "calls answered 503");
-            return Reply::json(503, json!({"message": "service unavailable"}).to_string());
+            return vendor.failed(503, "service unavailable");
         }
         if hit(Fault::Html, "html") {
             self.count(vendor, "calls answered with a page");
@@ -338,13 +297,10 @@ impl Stage {
         if slow {
             self.count(vendor, "calls answered slowly");
         }
-        let collection = match vendor {
-            Played::Oura => None,
-            Played::Whoop => whoop::collection(path),
-        };
-        let reply = match collection {
-            Some(record_type) => self.page(vendor, record_type, query, account, at),
-            None => self.document(vendor, path, account, at),
+        let reply = if wanted == Wanted::List {
+            self.page(vendor, path, ask, account, at)
+        } else {
+            self.document(vendor, path, account, at)
         };
         Reply { manner: if slow { Manner::Slowly } else { Manner::AtOnce }, ..reply }
     }
@@ -354,129 +310,119 @@ impl Stage {
         account.map_or(Seed(self.story.plan.seed), |account| account.seed.of("calls", 0))
     }
 
-    /// A page of WHOOP's collections: what began within the window, newest first.
-    fn page(
-        &mut self,
-        vendor: Played,
-        record_type: &str,
-        query: &str,
-        account: usize,
-        at: Micros,
-    ) -> Reply {
-        let asked = pairs(query);
-        let of = |name: &str| {
-            asked.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    /// What an object store answers: what is behind a link as long as that lives.
+    fn follow(&mut self, vendor: Played, path: &str, at: Micros) -> Reply {
+        let speed = self.speed;
+        let id = path.rsplit('/').next().unwrap_or_default();
+        let xml = |status, code: &str| Reply {
+            headers: vec![("content-type", "application/xml; charset=UTF-8".to_owned())],
+            ..Reply::json(
+                status,
+                format!("<?xml version='1.0'?><Error><Code>{code}</Code></Error>"),
+            )
         };
-        let moment = |name| of(name).map(Moment::parse).transpose();
-        let limit: Option<usize> = of("limit").map_or(Some(10), |text| text.parse().ok());
-        let (Ok(from), Ok(until), Some(limit @ 1..=25)) = (moment("start"), moment("end"), limit)
-        else {
-            self.count(vendor, "pages that nobody may ask for");
-            return Reply::json(400, json!({"message": "bad request"}).to_string());
-        };
-        let from = from.map_or(Micros::MIN, |from| from.at_us);
-        let until = until.map_or(at, |until| until.at_us);
-        let mut found: Vec<(Micros, usize, u32, &str)> = Vec::new();
-        for place in self.own.get(account).into_iter().flatten() {
-            let now = self.story.entries.get(*place).and_then(|entry| current(entry, at));
-            let Some((truth, document)) =
-                now.and_then(|now| Some((&now.truth, now.document.as_deref()?)))
-            else {
-                continue;
-            };
-            let start = truth.start.unwrap_or_default();
-            if truth.record_type == record_type && (from..until).contains(&start) {
-                found.push((start, *place, truth.order, document));
-            }
+        let Some(link) = self.links.get_mut(id) else { return xml(404, "NoSuchKey") };
+        if link.is_dead(at, speed) {
+            self.count(vendor, "links followed too late");
+            return xml(403, "ExpiredToken");
         }
-        found.sort_by_key(|(start, ..)| std::cmp::Reverse(*start));
-        let skipped: usize = of("nextToken").and_then(|text| text.parse().ok()).unwrap_or(0);
-        let left = found.len().saturating_sub(skipped.saturating_add(limit));
-        let page: Vec<_> = found.into_iter().skip(skipped).take(limit).collect();
-        let records: Vec<&str> = page.iter().map(|(.., document)| *document).collect();
-        let next = if left > 0 { format!(r#""{}""#, skipped + limit) } else { "null".to_owned() };
-        let body = format!(r#"{{"records":[{}],"next_token":{next}}}"#, records.join(","));
-        for (_, place, order, _) in page {
-            if let Some(seen) = self.seen.get_mut(place) {
-                *seen = (*seen).max(order);
-            }
+        link.followed = true;
+        let (body, of) = (link.body.clone(), link.of.clone());
+        for (place, order) in of {
+            self.shown(place, order);
+        }
+        self.count(vendor, "links followed");
+        Reply::json(200, body)
+    }
+
+    /// Notes that a link was written: from now on it lives.
+    pub fn written(&mut self, id: &str, at: Micros) {
+        if let Some(link) = self.links.get_mut(id) {
+            link.written_at.get_or_insert(at);
+        }
+    }
+
+    /// Some of a person's records.
+    fn page(&mut self, vendor: Played, path: &str, ask: &Ask, account: usize, at: Micros) -> Reply {
+        let own = self.own.get(account).into_iter().flatten();
+        let own = own.filter_map(|place| Some((*place, self.story.entries.get(*place)?)));
+        let shelf = Shelf { entries: own.collect(), at };
+        let Some(listed) = vendor.list(&shelf, path, ask) else {
+            self.count(vendor, "pages that nobody may ask for");
+            return vendor.failed(400, "bad request");
+        };
+        for (place, order) in listed.shown {
+            self.shown(place, order);
         }
         self.count(vendor, "pages");
-        Reply::json(200, body)
+        Reply::json(200, listed.body)
     }
 
     fn document(&mut self, vendor: Played, path: &str, account: usize, at: Micros) -> Reply {
         let place = self.paths.get(&(vendor, path.to_owned())).copied();
         let entry = place.and_then(|place| Some((place, self.story.entries.get(place)?)));
         let own = entry.filter(|(_, entry)| entry.account == account);
-        let now = own.and_then(|(place, entry)| Some((place, current(entry, at)?)));
+        let now = own.and_then(|(place, entry)| Some((place, entry.current(at)?)));
         let Some((place, (order, document))) =
             now.map(|(place, version)| (place, (version.truth.order, version.document.clone())))
         else {
             self.count(vendor, "calls answered 404");
-            return Reply::json(404, json!({"message": "not found"}).to_string());
+            return vendor.failed(404, "not found");
         };
         let Some(document) = document else {
             self.count(vendor, "calls for what is gone");
-            return Reply::json(404, json!({"message": "not found"}).to_string());
+            return vendor.failed(404, "not found");
         };
-        if let Some(seen) = self.seen.get_mut(place) {
-            *seen = (*seen).max(order);
-        }
+        self.shown(place, order);
         self.count(vendor, "documents");
         Reply::json(200, document)
     }
 
-    /// What a vendor tells of its quotas.
-    fn rated(vendor: Played, reply: Reply, left: Left) -> Reply {
-        // In seconds of the world's own; one too many harms nobody, one too few is another refusal.
-        let wait_s = (left.ends_in + SECOND - 1) / SECOND;
-        match vendor {
-            Played::Oura if reply.status == 429 => reply
-                .with("retry-after", wait_s.to_string())
-                .with("x-ratelimit-limit", left.of.to_string())
-                .with("x-ratelimit-tier", "application".to_owned()),
-            Played::Oura => reply,
-            Played::Whoop => {
-                let limit = format!("{}, 100;window=60, 10000;window=86400", left.of);
-                reply
-                    .with("x-ratelimit-limit", limit)
-                    .with("x-ratelimit-remaining", left.calls.to_string())
-                    .with("x-ratelimit-reset", wait_s.to_string())
-            }
+    /// Notes that somebody was given this version.
+    fn shown(&mut self, place: usize, order: u32) {
+        if let Some(seen) = self.seen.get_mut(place) {
+            *seen = (*seen).max(order);
         }
     }
 
     /// Notes that an announcement was taken.
-    pub fn taken(&mut self, entry: usize, order: u32) {
-        if let Some(heard) = self.heard.get_mut(entry) {
-            *heard = (*heard).max(order);
-        }
-        if self.unheard.get(&entry).is_some_and(|unheard| *unheard <= order) {
-            self.unheard.remove(&entry);
+    pub fn taken(&mut self, notice: &Notice) {
+        for (entry, order) in &notice.of {
+            if let Some(heard) = self.heard.get_mut(*entry) {
+                *heard = (*heard).max(*order);
+            }
+            if self.unheard.get(entry).is_some_and(|(unheard, _)| unheard <= order) {
+                self.unheard.remove(entry);
+            }
         }
     }
 
     /// Notes that an announcement was given up: nobody took it.
-    pub fn given_up(&mut self, entry: usize, order: u32) {
-        if self.heard.get(entry).is_some_and(|heard| *heard >= order) {
-            return;
-        }
-        let Some(found) = self.story.entries.get(entry) else { return };
-        let Some(account) = self.story.accounts.get(found.account) else { return };
-        let vendor = account.vendor;
-        let along = match vendor {
-            Played::Oura => Vec::new(),
-            Played::Whoop => whoop::along(&found.path),
+    pub fn given_up(&mut self, notice: &Notice) {
+        let heard = |(entry, order): &&(usize, u32)| {
+            self.heard.get(*entry).is_some_and(|heard| heard >= order)
         };
-        let along = along.into_iter().map(|path| (vendor, path));
-        let along = along.filter_map(|key| self.paths.get(&key).copied());
-        // Whatever version of it there was: nobody was told by this announcement.
-        let along: Vec<(usize, u32)> = along.map(|place| (place, u32::MAX)).collect();
-        self.count(vendor, "announcements given up");
-        for (place, order) in [(entry, order)].into_iter().chain(along) {
-            let unheard = self.unheard.entry(place).or_default();
-            *unheard = (*unheard).max(order);
+        if !notice.of.iter().all(|of| heard(&of)) {
+            self.count(notice.vendor, "announcements given up");
+            self.unheard(notice, "its announcement was given up");
+        }
+    }
+
+    fn unheard(&mut self, notice: &Notice, why: &'static str) {
+        let vendor = notice.vendor;
+        for (entry, order) in &notice.of {
+            if self.heard.get(*entry).is_some_and(|heard| heard >= order) {
+                continue;
+            }
+            let path = self.story.entries.get(*entry).map(|found| found.path.as_str());
+            let along = vendor.along(path.unwrap_or_default()).into_iter();
+            let along = along.filter_map(|path| self.paths.get(&(vendor, path)).copied());
+            // Whatever version of it there was: nobody was told by this announcement.
+            let along: Vec<(usize, u32)> = along.map(|place| (place, u32::MAX)).collect();
+            for (place, order) in [(*entry, *order)].into_iter().chain(along) {
+                let unheard = self.unheard.entry(place).or_insert((order, why));
+                unheard.0 = unheard.0.max(order);
+            }
         }
     }
 
@@ -513,7 +459,9 @@ impl Stage {
         let entry = self.story.entries.get(place)?;
         let told = entry.versions.iter().rev().find(|version| version.truth.told)?;
         let unheard = self.unheard.contains_key(&place);
-        let fetched = !entry.path.is_empty() && told.document.is_some();
+        let linked = self.linked.get(&(place, told.truth.order));
+        let linked = linked.and_then(|id| self.links.get(id));
+        let fetched = linked.is_some() || (!entry.path.is_empty() && told.document.is_some());
         let seen = self.seen.get(place).is_some_and(|seen| *seen >= told.truth.order);
         ((fetched && !seen) || (unheard && !fetched)).then_some(told)
     }
@@ -521,52 +469,20 @@ impl Stage {
     fn reason(&self, place: usize, at: Micros) -> Option<&'static str> {
         let entry = self.story.entries.get(place)?;
         let grant = self.grants.get(entry.account)?;
+        let told = self.unseen(place).map(|version| (place, version.truth.order));
+        let link = told.and_then(|told| self.links.get(self.linked.get(&told)?));
+        if let Some(link) = link {
+            let dead = link.is_dead(at, self.speed);
+            return dead.then_some("the link to it had expired before it was followed");
+        }
         if grant.is_revoked(at) {
             return Some("consent was withdrawn before it was fetched");
         }
         if grant.lost {
             return Some("the answer to an exchange of the refresh token was lost");
         }
-        self.unheard.contains_key(&place).then_some("its announcement was given up")
+        self.unheard.get(&place).map(|(_, why)| *why)
     }
-}
-
-/// What the API has of a record now.
-fn current(entry: &Entry, at: Micros) -> Option<&Version> {
-    let now = entry.versions.iter().rev().find(|version| version.truth.at <= at)?;
-    let ready = entry.versions.first().is_some_and(|first| first.ready <= at);
-    Some(now).filter(|_| ready)
-}
-
-fn lives(vendor: Played, speed: i64) -> Micros {
-    house(vendor).token_s.max(TOKEN_REAL_S * speed) * SECOND
-}
-
-/// The pairs of a query or a form.
-#[must_use]
-pub fn pairs(text: &str) -> Vec<(String, String)> {
-    let pair = |part: &str| {
-        let (name, value) = part.split_once('=').unwrap_or((part, ""));
-        (decoded(name), decoded(value))
-    };
-    text.split('&').filter(|part| !part.is_empty()).map(pair).collect()
-}
-
-fn decoded(text: &str) -> String {
-    let mut bytes = text.bytes();
-    let mut out = Vec::new();
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digits: Vec<u8> = bytes.by_ref().take(2).collect();
-                let digits = String::from_utf8(digits).unwrap_or_default();
-                u8::from_str_radix(&digits, 16).unwrap_or(b'?')
-            }
-            other => other,
-        });
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]
@@ -574,7 +490,11 @@ mod tests {
     use super::*;
     use crate::model::time::Day;
     use crate::sim::world::fault::Shares;
-    use crate::sim::world::story::Plan;
+    use crate::sim::world::story::{Entry, Plan};
+
+    fn whoop() -> Played {
+        Played::parse("whoop").expect("it is played")
+    }
 
     const SECRET: &str = "not-a-secret-test-key";
 
@@ -584,10 +504,10 @@ mod tests {
             people,
             first: Day::parse("2026-10-01").expect("a day"),
             days,
-            vendors: vec![Played::Whoop],
+            vendors: vec![whoop()],
             shares: Shares::parse(faults).expect("shares"),
         };
-        let secrets = BTreeMap::from([(Played::Whoop, SECRET.to_owned())]);
+        let secrets = BTreeMap::from([(whoop(), SECRET.to_owned())]);
         Stage::new(Story::new(plan), speed, secrets)
     }
 
@@ -616,9 +536,9 @@ mod tests {
         let mut tokens: Vec<Tokens> =
             stage.first_tokens().into_iter().map(|(tokens, _)| tokens).collect();
         for notice in stage.story().notices.clone() {
-            let Some((entry, _)) = notice.of else { continue };
-            let mut paths = vec![stage.story.entries[entry].path.clone()];
-            paths.extend(whoop::along(&paths[0]));
+            let Some((entry, _)) = notice.of.first() else { continue };
+            let mut paths = vec![stage.story.entries[*entry].path.clone()];
+            paths.extend(notice.vendor.along(&paths[0]));
             let mut at = notice.at;
             for (nth, path) in paths.into_iter().enumerate() {
                 // The first night closes no cycle.
@@ -654,8 +574,8 @@ mod tests {
         assert!(calm.waiting(ends) > 100);
         fetch_all(&mut calm);
         assert_eq!((calm.waiting(ends), calm.excuses(ends)), (0, vec![]));
-        assert!(calm.counts[&(Played::Whoop, "exchanges")] > 30, "an hour's tokens");
-        let nothing = calm.counts.get(&(Played::Whoop, "calls answered 404"));
+        assert!(calm.counts[&(whoop(), "exchanges")] > 30, "an hour's tokens");
+        let nothing = calm.counts.get(&(whoop(), "calls answered 404"));
         assert_eq!(
             nothing,
             Some(&9),
@@ -673,7 +593,7 @@ mod tests {
         assert!(excuses.iter().any(|it| it.reason.starts_with("the answer to an exchange")));
         for what in ["calls throttled within the quota", "calls answered 503", "calls answered 404"]
         {
-            assert!(wild.counts.contains_key(&(Played::Whoop, what)), "{what}");
+            assert!(wild.counts.contains_key(&(whoop(), what)), "{what}");
         }
     }
 
@@ -685,18 +605,18 @@ mod tests {
         let revoked = deaf.excuses(ends).len();
         assert!((1..all).contains(&revoked), "{revoked} of {all}");
         let last = |deaf: &Stage, end: &str| {
-            let mut told = deaf.story.notices.iter().rev().filter_map(|notice| notice.of);
-            let own = |place: usize| &deaf.story.entries[place];
+            let mut told = deaf.story.notices.iter().rev();
+            let own = |notice: &Notice| deaf.story.entries[notice.of[0].0].clone();
             let fine = |entry: &Entry| deaf.story.accounts[entry.account].revoked_at.is_none();
-            told.find(|(place, _)| own(*place).path.ends_with(end) && fine(own(*place)))
+            told.find(|it| own(it).path.ends_with(end) && fine(&own(it))).cloned()
         };
         let both = |deaf: &Stage| (deaf.excuses(ends).len(), deaf.waiting(ends));
         let (excused, waiting) = both(&deaf);
-        let (recovery, order) = last(&deaf, "/recovery").expect("one");
-        deaf.given_up(recovery, order);
+        let recovery = last(&deaf, "/recovery").expect("one");
+        deaf.given_up(&recovery);
         assert_eq!(both(&deaf), (excused + 3, waiting - 3), "itself and the cycles around it");
-        deaf.taken(recovery, order);
-        deaf.given_up(recovery, order);
+        deaf.taken(&recovery);
+        deaf.given_up(&recovery);
         assert_eq!(both(&deaf).1, waiting - 2, "it was taken once: the other was a duplicate");
     }
 
@@ -747,7 +667,7 @@ mod tests {
             |name: &str| over.headers.iter().find(|(it, _)| *it == name).map(|it| it.1.as_str());
         assert_eq!((of("x-ratelimit-remaining"), of("x-ratelimit-reset")), (Some("0"), Some("59")));
         assert_eq!(ask(60).status, 404);
-        let quotas = &stage.quotas[&Played::Whoop];
+        let quotas = &stage.quotas[&whoop()];
         assert_eq!((quotas.taken, quotas.exceeded), (101, 1));
     }
 
@@ -781,14 +701,5 @@ mod tests {
         for wrong in ["limit=26", "limit=x", "start=today"] {
             assert_eq!(ask(wrong).0, 400, "{wrong}");
         }
-    }
-
-    #[test]
-    fn forms_are_read() {
-        let read = pairs("a=b%20c&d=e+f&g&&h=%C3%A4");
-        let of = |name: &str| read.iter().find(|(it, _)| it == name).map(|it| it.1.clone());
-        assert_eq!(of("a").as_deref(), Some("b c"));
-        assert_eq!(of("d").as_deref(), Some("e f"));
-        assert_eq!((of("g").as_deref(), of("h").as_deref()), (Some(""), Some("ä")));
     }
 }

@@ -3,42 +3,15 @@
 //! Nothing here depends on what anybody asks. A vendor's own file makes its records out of a life ([`Telling`]); here
 //! they are put in order, cut at the end of the simulated time, and announced, with the faults of announcements.
 
+use std::collections::BTreeMap;
+
 use super::dice::Seed;
 use super::fault::{Fault, Shares};
 use super::person::{Lived, Person};
 use super::place::{HOUR, MINUTE};
+use super::player::Played;
 use super::truth::{Line, Truth};
-use super::{oura, whoop};
 use crate::model::time::{Day, Micros};
-
-/// A vendor that is played.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Played {
-    /// Oura: thin webhooks, an API, rotating tokens.
-    Oura,
-    /// WHOOP: the same.
-    Whoop,
-}
-
-impl Played {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Oura, Self::Whoop];
-
-    /// The name in paths.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Oura => "oura",
-            Self::Whoop => "whoop",
-        }
-    }
-
-    /// The vendor of this name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|vendor| vendor.name() == name)
-    }
-}
 
 /// What the world is to be.
 #[derive(Clone, Debug)]
@@ -86,6 +59,10 @@ pub struct Account {
     pub revoked_at: Option<Micros>,
     /// From when on the next exchange of its refresh token loses its answer.
     pub lost_at: Option<Micros>,
+    /// When the vendor gives its person another id, where that happens at this vendor.
+    pub renamed_at: Option<Micros>,
+    /// When its vendor tells nobody anything, where its subscriptions can end.
+    pub silent: Option<(Micros, Micros)>,
 }
 
 /// A record in all its versions.
@@ -117,6 +94,8 @@ pub struct Version {
     pub document: Option<String>,
     /// From when on the API has it: what is announced is not always there yet.
     pub ready: Micros,
+    /// What its vendor calls its type, where that is not our name of it.
+    pub kind: &'static str,
 }
 
 /// What a vendor sends.
@@ -124,14 +103,35 @@ pub struct Version {
 pub struct Notice {
     /// When, in simulated time, µs.
     pub at: Micros,
-    /// Whose: a place in [`Story::accounts`].
+    /// Since when it is so: what a vendor stamps it with, whenever it goes out.
+    pub stamp: Micros,
+    /// Who sends it.
+    pub vendor: Played,
+    /// Whose: a place in [`Story::accounts`]; of several people the first one.
     pub account: usize,
-    /// What of: a place in [`Story::entries`], and the version.
-    pub of: Option<(usize, u32)>,
+    /// What of: places in [`Story::entries`], each with the version; nothing where it is of the account itself.
+    pub of: Vec<(usize, u32)>,
+    /// The id of the delivery, the same when it is sent again.
+    pub id: String,
     /// The body.
     pub body: String,
     /// Whether it was sent before.
     pub again: bool,
+    /// How it goes.
+    pub way: Way,
+}
+
+/// How an announcement goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To the ingress.
+    Door,
+    /// Into the vendor's own topic, as it is.
+    Log,
+    /// Into the vendor's own topic, as a link to its body.
+    Link,
+    /// The same, and the link is dead when it is written.
+    DeadLink,
 }
 
 /// All that is true, and all that is said of it.
@@ -145,6 +145,8 @@ pub struct Story {
     pub entries: Vec<Entry>,
     /// Announcements, in the order of their times.
     pub notices: Vec<Notice>,
+    /// Announcements that nobody gets to hear, because a subscription had ended.
+    pub unsent: Vec<Notice>,
 }
 
 /// What a vendor's file makes its records of.
@@ -182,33 +184,69 @@ impl Telling<'_> {
     #[must_use]
     pub fn gone(&self, record_type: &str, record_id: &str, at: Micros) -> Version {
         let truth = Truth { gone: true, ..self.truth(record_type, record_id, at) };
-        Version { truth, document: None, ready: at }
+        Version { truth, document: None, ready: at, kind: "" }
     }
 
     /// A version that the API answers with this document from its beginning on.
     #[must_use]
     pub fn version(&self, truth: Truth, document: &serde_json::Value) -> Version {
-        Version { ready: truth.at, document: Some(document.to_string()), truth }
+        Version { ready: truth.at, document: Some(document.to_string()), truth, kind: "" }
     }
 }
 
 /// How late an announcement is that others overtake.
 const LATE: Micros = HOUR;
+/// How long a subscription that ended is not there.
+const SILENT: Micros = 8 * HOUR;
 /// How long what is announced is not there.
 const NOT_READY: Micros = 20 * MINUTE;
+
+impl Entry {
+    /// What the API has of it now.
+    #[must_use]
+    pub fn current(&self, at: Micros) -> Option<&Version> {
+        let now = self.versions.iter().rev().find(|version| version.truth.at <= at)?;
+        let ready = self.versions.first().is_some_and(|first| first.ready <= at);
+        Some(now).filter(|_| ready)
+    }
+}
 
 impl Story {
     /// The story of a plan.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let mut story =
-            Self { plan, accounts: Vec::new(), entries: Vec::new(), notices: Vec::new() };
+        let mut story = Self {
+            plan,
+            accounts: Vec::new(),
+            entries: Vec::new(),
+            notices: Vec::new(),
+            unsent: Vec::new(),
+        };
         let seed = Seed(story.plan.seed);
         for number in 0..story.plan.people {
             let person = Person::new(seed, number, story.plan.days);
+            let changing = person.seed().of("clock change", 0);
+            let changing = changing.within(story.plan.shares.of(Fault::ClockChange));
+            let person = if changing { person.changing_clocks(story.plan.days) } else { person };
             let life = person.life(story.plan.first, story.plan.days);
             for vendor in vendors_of(&story.plan.vendors, number) {
                 story.tell(&person, &life, vendor);
+            }
+        }
+        let mut said: BTreeMap<Played, Vec<Notice>> = BTreeMap::new();
+        for notice in std::mem::take(&mut story.notices) {
+            said.entry(notice.vendor).or_default().push(notice);
+        }
+        for (vendor, mut notices) in said {
+            notices.sort_by_key(|notice| notice.at);
+            for notice in vendor.gathered(notices) {
+                let account = story.accounts.get(notice.account);
+                let silent = account.and_then(|account| account.silent);
+                if silent.is_some_and(|(from, until)| (from..until).contains(&notice.at)) {
+                    story.unsent.push(notice);
+                } else {
+                    story.send(notice);
+                }
             }
         }
         story.notices.sort_by_key(|notice| notice.at);
@@ -221,12 +259,8 @@ impl Story {
         let shares = self.plan.shares;
         let telling = Telling { seed, account: &account, person, life, shares };
         let place = self.accounts.len();
-        let records = match vendor {
-            Played::Oura => oura::records(&telling),
-            Played::Whoop => whoop::records(&telling),
-        };
         let until = account.revoked_at.unwrap_or(Micros::MAX);
-        for Made { path, mut versions } in records {
+        for (number, Made { path, mut versions }) in (0..).zip(vendor.records(&telling)) {
             versions.sort_by_key(|version| version.truth.at);
             versions.retain(|version| version.truth.at < self.plan.ends());
             if versions.is_empty() {
@@ -236,8 +270,7 @@ impl Story {
                 version.truth.order = order;
                 version.truth.told &= version.truth.at < until;
             }
-            let number = u64::try_from(self.entries.len()).unwrap_or(0);
-            let seed = Seed(self.plan.seed).of("record", number);
+            let seed = seed.of("record", number);
             if let Some(first) = versions.first_mut()
                 && seed.of("not ready", 0).within(shares.of(Fault::NotReady))
             {
@@ -246,29 +279,71 @@ impl Story {
             self.announce(seed, place, &account, &versions);
             self.entries.push(Entry { account: place, path, versions });
         }
+        for (number, (at, body)) in (0..).zip(vendor.of_account(&account, &self.plan)) {
+            let id = seed.of("account", number).uuid();
+            // It is never behind a link: all else hangs on it.
+            let way = match vendor.way(&account, &id) {
+                Way::Door => Way::Door,
+                Way::Log | Way::Link | Way::DeadLink => Way::Log,
+            };
+            let of = Vec::new();
+            let (stamp, account, again) = (at, place, false);
+            self.notices.push(Notice { at, stamp, vendor, account, of, id, body, again, way });
+        }
         self.accounts.push(account);
     }
 
     /// What the vendor says of a record.
     fn announce(&mut self, seed: Seed, place: usize, account: &Account, versions: &[Version]) {
+        let vendor = account.vendor;
         for version in versions.iter().filter(|version| version.truth.told) {
             let seed = seed.of("notice", u64::from(version.truth.order));
-            let body = match account.vendor {
-                Played::Oura => oura::notice(account, version),
-                Played::Whoop => whoop::notice(seed, account, version),
-            };
-            let Some(body) = body else { continue };
-            let late = seed.of("reorder", 0).within(self.plan.shares.of(Fault::Reorder));
-            let at = version.truth.at + if late { LATE } else { 0 };
-            let of = Some((self.entries.len(), version.truth.order));
-            let notice = Notice { at, account: place, of, body, again: false };
-            if seed.of("duplicate", 0).within(self.plan.shares.of(Fault::Duplicate)) {
-                let after = i64::from(seed.dice().between(1, 300)) * MINUTE / 10;
-                let again = Notice { at: at + after, again: true, ..notice.clone() };
-                self.notices.push(again);
-            }
-            self.notices.push(notice);
+            let Some(body) = vendor.notice(seed, account, version) else { continue };
+            let id = seed.of("delivery", 0).uuid();
+            self.notices.push(Notice {
+                at: version.truth.at,
+                stamp: version.truth.at,
+                vendor,
+                account: place,
+                of: vec![(self.entries.len(), version.truth.order)],
+                way: vendor.way(account, &id),
+                id,
+                body,
+                again: false,
+            });
         }
+    }
+
+    /// Puts an announcement among the others, with the faults of announcements.
+    fn send(&mut self, mut notice: Notice) {
+        let seed = Seed(self.plan.seed).of(&notice.id, 0);
+        let hit = |fault, name: &str| seed.of(name, 0).within(self.plan.shares.of(fault));
+        let (limit, undated) = self.limit(&notice);
+        if hit(Fault::Reorder, "reorder") && !undated && notice.at + LATE < limit {
+            notice.at += LATE;
+        }
+        if notice.way == Way::Link && hit(Fault::DeadLink, "dead link") {
+            notice.way = Way::DeadLink;
+        }
+        let after = i64::from(seed.dice().between(1, 300)) * MINUTE / 10;
+        let after = if undated { 0 } else { after };
+        let again = hit(Fault::Duplicate, "duplicate") && notice.at + after < limit;
+        let again = again.then(|| Notice { at: notice.at + after, again: true, ..notice.clone() });
+        self.notices.push(notice);
+        self.notices.extend(again);
+    }
+
+    /// Before when an announcement goes out at the latest, its repetition too, and whether nothing of what it carries
+    /// says which of two is the newer one. Where an end is announced, what comes after it is nobody's.
+    fn limit(&self, notice: &Notice) -> (Micros, bool) {
+        let accounts = notice.of.iter().filter_map(|(place, _)| {
+            let entry = self.entries.get(*place)?;
+            self.accounts.get(entry.account)
+        });
+        let undated = accounts.clone().any(|account| notice.vendor.undated(account));
+        let ends = accounts.filter_map(|account| account.revoked_at).min();
+        let ends = ends.filter(|_| notice.vendor.in_turn()).unwrap_or(Micros::MAX);
+        (if notice.of.is_empty() { Micros::MIN } else { ends }, undated)
     }
 
     fn account(&self, seed: Seed, number: u32, vendor: Played) -> Account {
@@ -285,14 +360,15 @@ impl Story {
         Account {
             vendor,
             user: format!("sim-user-{}-{number}", self.plan.seed),
-            vendor_user: match vendor {
-                Played::Oura => oura::vendor_user(seed),
-                Played::Whoop => whoop::vendor_user(seed),
-            },
+            vendor_user: vendor.vendor_user(seed),
             seed: seed.of("tokens", 0),
             revoked_at,
             // One misfortune each: after either the rest is out of reach.
             lost_at: hit(Fault::LostRefresh, "lost refresh").filter(|_| revoked_at.is_none()),
+            renamed_at: hit(Fault::Renamed, "renamed"),
+            silent: hit(Fault::Unsubscribed, "unsubscribed")
+                .filter(|_| vendor.subscription_ends())
+                .map(|from| (from, from + SILENT)),
         }
     }
 
@@ -369,10 +445,20 @@ mod tests {
     #[test]
     fn who_withdrew_consent_is_not_spoken_of() {
         let story = Story::new(plan(4, 20, "revoked=100"));
+        let mut ended = std::collections::HashSet::new();
         for notice in &story.notices {
-            let account = &story.accounts[notice.account];
-            assert!(notice.at < account.revoked_at.expect("revoked"));
+            for (place, order) in &notice.of {
+                let entry = &story.entries[*place];
+                let version = entry.versions.iter().find(|it| it.truth.order == *order);
+                let revoked = story.accounts[entry.account].revoked_at.expect("revoked");
+                assert!(version.expect("a version").truth.at < revoked);
+                assert!(!ended.contains(&entry.account), "the end is the last that is said");
+            }
+            let revoked = story.accounts[notice.account].revoked_at.expect("revoked");
+            if notice.of.is_empty() && notice.at >= revoked {
+                ended.insert(notice.account);
+            }
         }
-        assert!(!story.notices.is_empty());
+        assert!(ended.len() > 1 && story.notices.len() > ended.len());
     }
 }

@@ -167,6 +167,22 @@ impl Truth {
         }
     }
 
+    /// Adds samples that begin at this time and are so many seconds apart.
+    pub fn sampled(
+        &mut self,
+        metric: &str,
+        (start, every_s): (Micros, i32),
+        values: &[Option<i32>],
+    ) {
+        self.series.push(Series {
+            metric: metric.to_owned(),
+            unit: unit(metric),
+            start,
+            every_s,
+            values: values.iter().map(|value| value.map(f64::from)).collect(),
+        });
+    }
+
     /// Gives it a time and a day.
     pub fn during(&mut self, start: (Micros, i32), end: Option<(Micros, i32)>, day: Day) {
         self.start = Some(start.0);

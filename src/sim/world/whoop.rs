@@ -7,11 +7,14 @@ use serde_json::{Value, json};
 
 use super::dice::Seed;
 use super::fault::Fault;
+use super::grant::Tokens;
 use super::person::{Lived, Phase, Sleep, Workout};
 use super::place::{HOUR, MINUTE, SECOND, day_at, offset, utc};
-use super::story::{Account, Made, Telling, Version};
+use super::player::{Ask, Delivery, House, Listed, Player, Reply, Shelf, Shown, Wanted};
+use super::quota::{Left, Limit};
+use super::story::{Account, Made, Notice, Telling, Version};
 use super::truth::Truth;
-use crate::model::time::Micros;
+use crate::model::time::{Micros, Moment};
 use crate::vendors::wire::hmac::sign_base64;
 
 /// kcal in a kJ.
@@ -19,42 +22,133 @@ const KCAL_IN_KJ: f64 = 0.239_006;
 /// Recoveries until the device knows its person.
 const CALIBRATING: i32 = 4;
 
-/// The id of a person: a number beyond 32 bits.
-#[must_use]
-pub fn vendor_user(seed: Seed) -> String {
-    let number = seed.of("user", 0).0 % 1_000_000_000;
-    (4_300_000_000 + number).to_string()
-}
+/// WHOOP.
+pub static PLAYER: Whoop = Whoop;
 
-/// The body of a webhook, where there is one: of cycles there is none.
-#[must_use]
-pub fn notice(seed: Seed, account: &Account, version: &Version) -> Option<String> {
-    let truth = &version.truth;
-    let id = match truth.record_type.as_str() {
-        "recovery" => truth.record_id.trim_start_matches("recovery:"),
-        "sleep" | "workout" => truth.record_id.as_str(),
-        _ => return None,
-    };
-    let what = if truth.gone { "deleted" } else { "updated" };
-    let body = json!({
-        "user_id": number(&account.vendor_user),
-        "id": id,
-        "type": format!("{}.{what}", truth.record_type),
-        "trace_id": seed.of("trace", 0).uuid(),
-    });
-    Some(body.to_string())
-}
+/// See the module.
+#[derive(Debug)]
+pub struct Whoop;
 
-/// The headers of a webhook that goes out at this real time: base64 over the time in milliseconds and the body.
-#[must_use]
-pub fn signed(body: &str, secret: &[u8], now_us: Micros) -> Vec<(&'static str, String)> {
-    let at = (now_us / 1_000).to_string();
-    let signature = sign_base64(&[at.as_bytes(), body.as_bytes()], secret);
-    vec![
-        ("content-type", "application/json".to_owned()),
-        ("x-whoop-signature", signature),
-        ("x-whoop-signature-timestamp", at),
-    ]
+impl Player for Whoop {
+    fn name(&self) -> &'static str {
+        "whoop"
+    }
+
+    /// A number beyond 32 bits.
+    fn vendor_user(&self, seed: Seed) -> String {
+        let number = seed.of("user", 0).0 % 1_000_000_000;
+        (4_300_000_000 + number).to_string()
+    }
+
+    fn records(&self, telling: &Telling<'_>) -> Vec<Made> {
+        records(telling)
+    }
+
+    /// Of cycles there is none.
+    fn notice(&self, seed: Seed, account: &Account, version: &Version) -> Option<String> {
+        let truth = &version.truth;
+        let id = match truth.record_type.as_str() {
+            "recovery" => truth.record_id.trim_start_matches("recovery:"),
+            "sleep" | "workout" => truth.record_id.as_str(),
+            _ => return None,
+        };
+        let what = if truth.gone { "deleted" } else { "updated" };
+        let body = json!({
+            "user_id": number(&account.vendor_user),
+            "id": id,
+            "type": format!("{}.{what}", truth.record_type),
+            "trace_id": seed.of("trace", 0).uuid(),
+        });
+        Some(body.to_string())
+    }
+
+    /// base64 over the time in milliseconds and the body.
+    fn delivery(&self, notice: &Notice, secret: &str, now_us: Micros) -> Delivery {
+        let at = (now_us / 1_000).to_string();
+        let parts = [at.as_bytes(), notice.body.as_bytes()];
+        let signature = sign_base64(&parts, secret.as_bytes());
+        let headers = vec![
+            ("content-type", "application/json".to_owned()),
+            ("x-whoop-signature", signature),
+            ("x-whoop-signature-timestamp", at),
+        ];
+        Delivery { path: "/webhooks/whoop".to_owned(), headers }
+    }
+
+    fn house(&self) -> House {
+        House {
+            api: "/developer",
+            token: "/oauth/oauth2/token",
+            limits: &[
+                Limit { window_s: 60, calls: 100 },
+                Limit { window_s: 86_400, calls: 10_000 },
+            ],
+            token_s: 3_600,
+            rotates: true,
+        }
+    }
+
+    fn asks(&self, ask: &Ask, path: &str) -> Wanted {
+        match collection(path) {
+            _ if ask.method != "GET" => Wanted::Nothing(405),
+            Some(_) => Wanted::List,
+            None => Wanted::Record,
+        }
+    }
+
+    /// A page of a collection: what began within the window, newest first.
+    fn list(&self, shelf: &Shelf<'_>, path: &str, ask: &Ask) -> Option<Listed> {
+        let record_type = collection(path)?;
+        let moment = |name| {
+            let read = |text: String| Moment::parse(&text).ok().map(|moment| moment.at_us);
+            ask.parameter(name).map_or(Some(None), |text| read(text).map(Some))
+        };
+        let limit: usize = ask.parameter("limit").map_or(Some(10), |text| text.parse().ok())?;
+        let (from, until) = (moment("start")?, moment("end")?);
+        if !(1..=25).contains(&limit) {
+            return None;
+        }
+        let window = from.unwrap_or(Micros::MIN)..until.unwrap_or(shelf.at);
+        let start = |shown: &Shown<'_>| shown.version.truth.start.unwrap_or_default();
+        let mut found = shelf.now();
+        found.retain(|shown| {
+            shown.version.truth.record_type == record_type && window.contains(&start(shown))
+        });
+        found.sort_by_key(|shown| std::cmp::Reverse(start(shown)));
+        let skipped = ask.parameter("nextToken").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let left = found.len().saturating_sub(limit.saturating_add(skipped));
+        let page: Vec<_> = found.into_iter().skip(skipped).take(limit).collect();
+        let records: Vec<&str> = page.iter().map(|shown| shown.document).collect();
+        let next = if left > 0 { format!(r#""{}""#, skipped + limit) } else { "null".to_owned() };
+        let body = format!(r#"{{"records":[{}],"next_token":{next}}}"#, records.join(","));
+        let shown = page.iter().map(|shown| (shown.place, shown.version.truth.order)).collect();
+        Some(Listed { body, shown })
+    }
+
+    /// Of a recovery the cycle that it opens, and the one that it closed.
+    fn along(&self, path: &str) -> Vec<String> {
+        let cycle = path.strip_prefix("/v2/cycle/").and_then(|it| it.strip_suffix("/recovery"));
+        let cycle: Option<u64> = cycle.and_then(|it| it.parse().ok());
+        let both = cycle.map(|cycle| [cycle, cycle.saturating_sub(1)]);
+        both.into_iter().flatten().map(|cycle| format!("/v2/cycle/{cycle}")).collect()
+    }
+
+    fn pair(&self, tokens: &Tokens, lives_s: i64) -> String {
+        json!({
+            "access_token": tokens.access, "refresh_token": tokens.refresh,
+            "token_type": "bearer", "expires_in": lives_s,
+            "scope": "offline read:recovery read:cycles read:sleep read:workout",
+        })
+        .to_string()
+    }
+
+    fn rated(&self, reply: Reply, left: Left) -> Reply {
+        let limit = format!("{}, 100;window=60, 10000;window=86400", left.of);
+        reply
+            .with("x-ratelimit-limit", limit)
+            .with("x-ratelimit-remaining", left.calls.to_string())
+            .with("x-ratelimit-reset", left.wait_s().to_string())
+    }
 }
 
 /// A number that is written as one.
@@ -63,8 +157,7 @@ fn number(text: &str) -> Value {
 }
 
 /// All that it knows of a person.
-#[must_use]
-pub fn records(telling: &Telling<'_>) -> Vec<Made> {
+fn records(telling: &Telling<'_>) -> Vec<Made> {
     let nights: Vec<Night<'_>> = telling
         .life
         .iter()
@@ -90,19 +183,8 @@ pub fn records(telling: &Telling<'_>) -> Vec<Made> {
     records
 }
 
-/// The records, by their paths, that nobody hears of but by the announcement of this one: of a recovery the cycle that
-/// it opens, and the one that it closed.
-#[must_use]
-pub fn along(path: &str) -> Vec<String> {
-    let cycle = path.strip_prefix("/v2/cycle/").and_then(|it| it.strip_suffix("/recovery"));
-    let cycle: Option<u64> = cycle.and_then(|it| it.parse().ok());
-    let both = cycle.map(|cycle| [cycle, cycle.saturating_sub(1)]);
-    both.into_iter().flatten().map(|cycle| format!("/v2/cycle/{cycle}")).collect()
-}
-
 /// The type of the records of a collection at this path, where there is one.
-#[must_use]
-pub fn collection(path: &str) -> Option<&'static str> {
+fn collection(path: &str) -> Option<&'static str> {
     match path {
         "/v2/cycle" => Some("cycle"),
         "/v2/recovery" => Some("recovery"),

@@ -71,7 +71,7 @@ impl Api for Garmin {
         let (from, to) = need.record_id.split_once('-')?;
         let seconds = |text: &str| text.parse::<u64>().ok().map(|seconds| seconds.to_string());
         let query = vec![(FROM, seconds(from)?), (TO, seconds(to)?)];
-        Some(Call { path: format!("/{path}"), query })
+        Some(Call::get_with(format!("/{path}"), query))
     }
 
     fn answer(&self, status: u16, headers: &dyn Named) -> Answer {

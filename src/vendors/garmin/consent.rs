@@ -24,7 +24,7 @@ impl Consent for Garmin {
     }
 
     fn who(&self) -> Who {
-        Who::Ask(Call { path: "/user/id".to_owned(), query: Vec::new() })
+        Who::Ask(Call::get("/user/id"))
     }
 
     fn user(&self, body: &[u8]) -> Option<String> {

@@ -37,7 +37,7 @@ impl Api for Google {
         let window = Window::parse(need.record_id)?;
         let page = if kind.is_session() { SESSIONS } else { POINTS };
         let query = vec![("filter", filter(kind, window)), ("pageSize", page.to_string())];
-        Some(Call { path: format!("/users/me/dataTypes/{}/dataPoints", kind.name), query })
+        Some(Call::get_with(format!("/users/me/dataTypes/{}/dataPoints", kind.name), query))
     }
 
     /// The next page, until a page names none. A window of too many pages is fetched in parts: that is not for us to see.

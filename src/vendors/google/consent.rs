@@ -36,7 +36,7 @@ impl Consent for Google {
     }
 
     fn who(&self) -> Who {
-        Who::Ask(Call { path: "/users/me/identity".to_owned(), query: Vec::new() })
+        Who::Ask(Call::get("/users/me/identity"))
     }
 
     /// The id that notifications name; the one of a Fitbit account beside it is another.

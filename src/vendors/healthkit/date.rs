@@ -8,11 +8,6 @@
 //!
 //! The offset of such a date is the phone's at the time of writing: where the person was *then*.
 
-use std::sync::LazyLock;
-
-use jiff::Timestamp;
-use jiff::tz::TimeZoneDatabase;
-
 use crate::model::time::{Day, Micros, Moment, NotAMoment};
 
 /// The instant of an RFC 3339 date and time with an offset, µs.
@@ -164,16 +159,6 @@ pub(super) fn day(text: &str) -> Option<Day> {
     civil(text.as_bytes().first_chunk::<10>()?).map(Day)
 }
 
-/// The zones of this build, and of no machine: the same bytes must read the same everywhere.
-static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
-
-/// The UTC offsets of an IANA zone at these instants, seconds; nothing for a name that is none.
-pub(super) fn offsets_in(zone: &str, start_us: Micros, end_us: Micros) -> Option<(i32, i32)> {
-    let zone = ZONES.get(zone).ok()?;
-    let at = |us| Some(zone.to_offset(Timestamp::from_microsecond(us).ok()?).seconds());
-    Some((at(start_us)?, at(end_us)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,17 +240,6 @@ mod tests {
         }
         for text in ["2026-03-29 06:41:12", "2026-03-29 6:41:12\u{202f}AM"] {
             assert_eq!(spelled(text), Err(NotAMoment::NoOffset), "{text}");
-        }
-    }
-
-    /// A night over the change to summer time has two offsets.
-    #[test]
-    fn a_zone_has_the_offset_of_its_moment() {
-        let (start, end) = (1_774_738_800_000_000, 1_774_760_400_000_000);
-        assert_eq!(offsets_in("Europe/Berlin", start, end), Some((3600, 7200)));
-        assert_eq!(offsets_in("America/Phoenix", start, end), Some((-25_200, -25_200)));
-        for none in ["", "Berlin", "../etc/passwd", "canary"] {
-            assert_eq!(offsets_in(none, start, end), None, "{none}");
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::vendors::healthkit::source::{Metadata, Sources, Unread};
 use crate::vendors::healthkit::table::{self, Means, Type};
 use crate::vendors::wire::unit::{self, Conversion};
 use crate::vendors::wire::walk::Scalar;
+use crate::vendors::wire::zone;
 
 /// How far past its receipt a sample may be dated before its clock is not believed (`domain.md` §2.3).
 pub(super) const SKEW_US: Micros = 15 * 60 * 1_000_000;
@@ -134,7 +135,7 @@ impl<'de> Recent<'de> {
             return Ok(Offsets { start_s: own, end_s: own, inferred: false });
         }
         let zone = metadata.zone.as_deref();
-        if let Some((start, end)) = zone.and_then(|zone| date::offsets_in(zone, start_us, end_us)) {
+        if let Some((start, end)) = zone.and_then(|zone| zone::offsets_in(zone, start_us, end_us)) {
             return Ok(Offsets { start_s: Some(start), end_s: Some(end), inferred: false });
         }
         let phones = self.offset(&element.inferred, "inferredOffset")?;

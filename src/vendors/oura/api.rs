@@ -51,7 +51,7 @@ impl Api for Oura {
     }
 
     fn ask(&self, need: &Need<'_>) -> Option<Call> {
-        let one = |path: String| Some(Call { path, query: Vec::new() });
+        let one = |path: String| Some(Call::get(path));
         if let Some(collected) = history::of(need.record_type) {
             return range(collected, Window::parse(need.record_id)?);
         }
@@ -131,17 +131,15 @@ fn range(collected: &str, window: Window) -> Option<Call> {
     }
     let known = RECORD_TYPES.contains(&collected).then(|| collection(collected))?;
     let query = vec![("start_date", window.from.to_string()), ("end_date", window.to.to_string())];
-    Some(Call { path: format!("/v2/usercollection/{known}"), query })
+    Some(Call::get_with(format!("/v2/usercollection/{known}"), query))
 }
 
 fn heart_rates(window: Window) -> Call {
-    Call {
-        path: "/v2/usercollection/heartrate".to_owned(),
-        query: vec![
-            ("start_datetime", format!("{}T00:00:00+00:00", window.from)),
-            ("end_datetime", format!("{}T00:00:00+00:00", window.to)),
-        ],
-    }
+    let query = vec![
+        ("start_datetime", format!("{}T00:00:00+00:00", window.from)),
+        ("end_datetime", format!("{}T00:00:00+00:00", window.to)),
+    ];
+    Call::get_with("/v2/usercollection/heartrate", query)
 }
 
 #[cfg(test)]
@@ -212,7 +210,8 @@ mod tests {
             let name = collection.windows.strip_prefix("window.").expect("a window");
             let path = if name == "vo2_max" { "vO2_max" } else { name };
             assert_eq!(call.path, format!("/v2/usercollection/{path}"));
-            let asked = call.query.iter().all(|(_, value)| id.contains(&value[..10]));
+            let days = |value: &String| value.get(..10).is_some_and(|day| id.contains(day));
+            let asked = call.query.iter().all(|(_, value)| days(value));
             assert!(asked && call.query.len() == 2, "{call:?}");
             let page = Bytes::from(r#"{"data":[],"next_token":"t"}"#);
             let next = VENDOR.then(&need, std::slice::from_ref(&page)).expect("the next page");

@@ -38,7 +38,7 @@ impl Consent for Oura {
     }
 
     fn who(&self) -> Who {
-        Who::Ask(Call { path: "/v2/usercollection/personal_info".to_owned(), query: Vec::new() })
+        Who::Ask(Call::get("/v2/usercollection/personal_info"))
     }
 
     fn user(&self, body: &[u8]) -> Option<String> {

@@ -65,7 +65,7 @@ impl Api for Whoop {
             "body" => "/v2/user/measurement/body".to_owned(),
             _ => return None,
         };
-        Some(Call { path, query: Vec::new() })
+        Some(Call::get(path))
     }
 
     /// A recovery is its sleep, itself, and the cycles before and after that sleep, with their sleeps. A cycle is itself
@@ -81,7 +81,7 @@ impl Api for Whoop {
             ("cycle", 1) => format!("/v2/cycle/{}/sleep", need.record_id.parse::<u64>().ok()?),
             _ => return None,
         };
-        Some(Call { path, query: Vec::new() })
+        Some(Call::get(path))
     }
 
     fn answer(&self, status: u16, headers: &dyn Named) -> Answer {
@@ -145,7 +145,7 @@ fn page(need: &Need<'_>, answers: &[Bytes]) -> Option<Call> {
         ("limit", PAGE_MAX.to_string()),
     ];
     query.extend(token.map(|token| ("nextToken", token)));
-    Some(Call { path: (*path).to_owned(), query })
+    Some(Call::get_with(*path, query))
 }
 
 /// What a page names the next one by; none where there is no next one, or it is no page.
@@ -188,7 +188,7 @@ fn around(sleep: &[u8], collection: &str) -> Option<Call> {
         ("end", night.end),
         ("limit", PAGE_MAX.to_string()),
     ];
-    Some(Call { path: collection.to_owned(), query })
+    Some(Call::get_with(collection, query))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Consent for Whoop {
     }
 
     fn who(&self) -> Who {
-        Who::Ask(Call { path: "/v2/user/profile/basic".to_owned(), query: Vec::new() })
+        Who::Ask(Call::get("/v2/user/profile/basic"))
     }
 
     /// The number that notifications have, written as they are read.

@@ -2,6 +2,7 @@
 //! records in the making.
 
 pub(crate) mod answer;
+pub mod form;
 pub mod glance;
 pub mod gzip;
 pub mod hmac;
@@ -11,3 +12,4 @@ pub mod thin;
 pub mod tink;
 pub mod unit;
 pub mod walk;
+pub mod zone;
