@@ -457,6 +457,9 @@ impl Fetcher {
                 let bearer = format!("Bearer {}", token.expose_secret());
                 request.header(AUTHORIZATION, secret(&bearer)?)
             }
+            (By::PersonIn(field), Credentials::Person(token)) => {
+                posted(request, &[(field, token.expose_secret())])
+            }
             (By::App([name, key]), Credentials::App(id, given)) => {
                 request.header(name, secret(id)?).header(key, secret(given.expose_secret())?)
             }

@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// How often an address is asked; Google's answer may be kept for a day.
 const ASK: Duration = Duration::from_secs(3_600);
 /// How soon after a failure.
-const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(10);
 /// How long a set is used that cannot be had anew.
 const STALE_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// The largest file that is taken for a keyset, bytes.

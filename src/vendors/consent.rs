@@ -36,6 +36,8 @@ pub enum Verb {
 pub enum By {
     /// The person's access token, as a bearer.
     Person,
+    /// The person's access token, as this field of a form that is posted.
+    PersonIn(&'static str),
     /// The app's id and secret, in these two headers.
     App([&'static str; 2]),
     /// What stands in its form: it is signed there.
@@ -141,6 +143,11 @@ pub trait Consent: Sync {
         _answers: &[Bytes],
     ) -> Option<Request> {
         None
+    }
+
+    /// Whether that goes to where tokens are exchanged, and not to the API.
+    fn withdraws_at_token(&self) -> bool {
+        false
     }
 
     /// Its subscriptions, where webhooks need them.

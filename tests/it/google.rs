@@ -1,16 +1,27 @@
-//! Google at the door: its two verifications, keys that are changed while it is open, and no key at all.
+//! Google at the door: its two verifications, keys that are changed while it is open, and no key at all. And Google as it
+//! is played, told to the end: what its file makes of every list is what is true.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use biometric_bridge::error::Result;
 use biometric_bridge::ingress::{Hatch, Keys, Shelf, VendorKeys};
 use biometric_bridge::model::contract::header;
+use biometric_bridge::model::event::Op;
+use biometric_bridge::model::record::Headers;
 use biometric_bridge::model::record::OutRecord;
 use biometric_bridge::model::state::Coordinates;
+use biometric_bridge::model::time::Day;
+use biometric_bridge::sim::world::fault::Shares;
+use biometric_bridge::sim::world::player::{Ask, Played};
+use biometric_bridge::sim::world::stage::Stage;
+use biometric_bridge::sim::world::story::{Plan, Story};
+use biometric_bridge::sim::world::truth::Truth;
 use biometric_bridge::stream::Sender;
 use biometric_bridge::telemetry::metrics::Metrics;
+use biometric_bridge::vendors::ask::Need;
 use biometric_bridge::vendors::wire::tink::{Keyset, Signer};
+use biometric_bridge::vendors::{self, Raw, VendorRecord, What};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -119,5 +130,138 @@ async fn keys_are_changed_while_the_door_is_open() {
             let headers = [("authorization", SECRET), ("x-healthapi-signature", &*signature)];
             assert_eq!(world.post(BODY, &headers).await.0, status);
         }
+    }
+}
+
+// ── as it is played ────────────────────────────────────────────────────────────────────────────────────────────
+
+fn stage(faults: &str) -> Stage {
+    let google = Played::parse("google").expect("it is played");
+    let plan = Plan {
+        seed: 11,
+        people: 6,
+        first: Day::parse("2026-10-20").expect("a day"),
+        days: 14,
+        vendors: vec![google],
+        shares: Shares::parse(faults).expect("shares"),
+    };
+    // So fast that no token ends.
+    Stage::new(Story::new(plan), 1_000_000, BTreeMap::new())
+}
+
+fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+type Key = (String, String, String);
+
+/// Asks for all that the notifications of a story name, as the hydrator does; gives the last record of each.
+fn told(stage: &mut Stage) -> BTreeMap<Key, VendorRecord> {
+    let google = vendors::find("google").expect("a vendor");
+    let api = google.api().expect("an API");
+    let tokens = stage.first_tokens();
+    let (mut last, none) = (BTreeMap::new(), Headers::new());
+    for notice in stage.story().notices.clone() {
+        let account = stage.story().accounts[notice.account].clone();
+        let body = Bytes::from(notice.body.clone());
+        let raw = Raw { headers: &none, body: &body, received_at: notice.at };
+        for item in google.parse(&raw).expect("notifications") {
+            let What::Fetch { record_type, record_id } = item.what else {
+                panic!("{:?} of {}", item.what, notice.body);
+            };
+            assert_eq!(item.vendor_user.as_deref(), Some(&*account.vendor_user));
+            let vendor_user = &*account.vendor_user;
+            let need = Need { record_type, record_id: &record_id, vendor_user };
+            let (mut answers, mut call) = (Vec::new(), api.ask(&need));
+            while let Some(next) = call {
+                let pairs: Vec<String> = next
+                    .query
+                    .iter()
+                    .map(|(name, value)| format!("{name}={}", escaped(value)))
+                    .collect();
+                let ask = Ask {
+                    method: "GET".to_owned(),
+                    path: format!("/google/v4{}", next.path),
+                    query: pairs.join("&"),
+                    bearer: Some(tokens[notice.account].0.access.clone()),
+                    form: String::new(),
+                };
+                let reply = stage.answer(&ask, notice.at);
+                assert_eq!(reply.status, 200, "{ask:?}: {}", reply.body);
+                answers.push(Bytes::from(reply.body));
+                call = api.then(&need, &answers);
+            }
+            let headers = Headers::new()
+                .with(header::VENDOR_USER, account.vendor_user.clone())
+                .with(header::RECORD_ID, record_id.clone());
+            let body = vendors::ask::joined(&answers);
+            // A day is over by the time at which it is looked at.
+            let received_at = notice.at + 10 * 86_400_000_000;
+            let raw = Raw { headers: &headers, body: &body, received_at };
+            for item in google.document(&raw, record_type).expect("a list") {
+                let What::Record(record) = item.what else { panic!("{:?}", item.what) };
+                let kind = record.record_type.clone();
+                let key = (account.vendor_user.clone(), kind, record.record_id.clone());
+                last.insert(key, *record);
+            }
+        }
+    }
+    last
+}
+
+fn assert_is(record: &VendorRecord, truth: &Truth) {
+    let name = format!("{} {}", truth.record_type, truth.record_id);
+    assert_eq!(record.op == Op::Delete, truth.gone, "{name}");
+    if truth.gone {
+        return;
+    }
+    let content = &record.content;
+    assert_eq!(content.day().map(|day| day.to_string()), truth.day, "{name}: its day");
+    assert_eq!((content.start_at, content.end_at), (truth.start, truth.end), "{name}: its times");
+    let offsets = (content.start_offset_s, content.end_offset_s);
+    assert_eq!(offsets, (truth.start_offset_s, truth.end_offset_s), "{name}: its offsets");
+    if let Some(state) = &truth.state {
+        assert_eq!(&content.state, state, "{name}");
+    }
+    let nap = content.attributes.get("is_nap").map(|nap| nap == "true");
+    assert_eq!(nap, truth.nap, "{name}: a nap");
+    let values = content.readings.iter().filter(|reading| reading.value.is_some());
+    assert_eq!(values.count(), truth.values.len(), "{name}: {:?}", content.readings);
+    for value in &truth.values {
+        let same = content.readings.iter().any(|reading| {
+            reading.metric == value.metric
+                && reading.method == value.method
+                && reading.unit == value.unit
+                && reading.value.is_some_and(|found| (found - value.value).abs() < 1e-6)
+        });
+        assert!(same, "{name}: {value:?} in {:?}", content.readings);
+    }
+    let stages: Vec<_> = content
+        .readings
+        .iter()
+        .filter_map(|it| Some((it.start_at, it.end_at?, it.symbol.clone()?)))
+        .collect();
+    let true_stages: Vec<_> =
+        truth.intervals.iter().map(|it| (it.start, it.end, it.symbol.clone())).collect();
+    assert_eq!(stages, true_stages, "{name}: its stages");
+}
+
+#[test]
+fn what_is_made_of_every_list_is_what_is_true() {
+    for faults in ["none", "delete=20,rescore=30,pending=30,duplicate=20,reorder=20"] {
+        let mut stage = stage(faults);
+        let told = told(&mut stage);
+        let mut kinds = BTreeSet::new();
+        for entry in &stage.story().entries {
+            let truth = &entry.versions.last().expect("a version").truth;
+            let (user, kind) = (truth.vendor_user.clone(), truth.record_type.clone());
+            let record = told.get(&(user, kind.clone(), truth.record_id.clone()));
+            let record = record.unwrap_or_else(|| panic!("no {kind} {}", truth.record_id));
+            assert_is(record, truth);
+            kinds.insert((kind, truth.gone));
+        }
+        assert!(told.len() == stage.story().entries.len(), "nothing that is not true");
+        assert!(kinds.len() >= 7, "{kinds:?}");
+        assert_eq!(kinds.iter().any(|(_, gone)| *gone), faults != "none");
     }
 }

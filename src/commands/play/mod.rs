@@ -155,6 +155,9 @@ fn settings(listen: std::net::SocketAddr) -> String {
         if !house.token.is_empty() {
             lines.push(format!("{key}__RENEWAL_URL=http://{listen}/{name}{}", house.token));
         }
+        if vendor.keyset().is_some() {
+            lines.push(format!("{key}__KEYSET=http://{listen}/{name}/keyset"));
+        }
     }
     lines.push(String::new());
     lines.join("\n")

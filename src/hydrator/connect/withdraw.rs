@@ -43,7 +43,9 @@ pub async fn withdraw(
     for last in [false, true] {
         let Grant::Token(token) = grant else { return Ok(Withdrawn::Gone) };
         permit(queue, desk, speed).await?;
-        let done = fetcher.send(&desk.base, &asked, Credentials::Person(&token.access)).await?;
+        let at_token = desk.consent.withdraws_at_token();
+        let base = if at_token { &desk.client.url } else { &desk.base };
+        let done = fetcher.send(base, &asked, Credentials::Person(&token.access)).await?;
         match done {
             Done::Well(_body) => return Ok(Withdrawn::Done),
             Done::Refused(401) if last => return Ok(Withdrawn::Gone),

@@ -19,6 +19,7 @@ pub mod compare;
 pub mod dice;
 pub mod fault;
 pub mod garmin;
+pub mod google;
 pub mod grant;
 pub mod oura;
 pub mod person;

@@ -17,7 +17,7 @@ use super::grant::Tokens;
 use super::place::SECOND;
 use super::quota::{Left, Limit};
 use super::story::{Account, Entry, Made, Notice, Plan, Telling, Version, Way};
-use super::{garmin, oura, polar, terra, whoop, withings};
+use super::{garmin, google, oura, polar, terra, whoop, withings};
 use crate::model::time::Micros;
 
 /// Headers of a request or an answer.
@@ -86,6 +86,11 @@ pub trait Player: fmt::Debug + Sync {
     /// How its server is built.
     fn house(&self) -> House;
 
+    /// The public keys that verify what it sends, where it signs with a key of its own: below its name, at `/keyset`.
+    fn keyset(&self) -> Option<String> {
+        None
+    }
+
     /// What a request wants; `path` is the one below [`House::api`].
     fn asks(&self, ask: &Ask, _path: &str) -> Wanted {
         if ask.method == "GET" { Wanted::Record } else { Wanted::Nothing(405) }
@@ -129,6 +134,7 @@ impl Played {
     /// All of them.
     pub const ALL: &'static [Self] = &[
         Self(&garmin::PLAYER),
+        Self(&google::PLAYER),
         Self(&oura::PLAYER),
         Self(&polar::PLAYER),
         Self(&terra::PLAYER),

@@ -180,6 +180,9 @@ impl Stage {
             return Reply::json(404, r#"{"error":"no vendor of this name"}"#.to_owned());
         };
         let below = format!("/{}", parts.next().unwrap_or_default());
+        if let Some(keyset) = vendor.keyset().filter(|_| below == "/keyset") {
+            return Reply::json(200, keyset);
+        }
         let house = vendor.house();
         if below == house.token {
             return self.exchange(vendor, ask, at);

@@ -2,7 +2,7 @@
 //! and are of every person who consents; there is nothing to subscribe for one.
 
 use crate::vendors::ask::Call;
-use crate::vendors::consent::{Consent, Who, is_id};
+use crate::vendors::consent::{By, Consent, Request, Verb, Who, is_id};
 use crate::vendors::google::Google;
 use crate::vendors::wire::json;
 
@@ -44,6 +44,16 @@ impl Consent for Google {
         let json = json::parse(body).ok()?;
         let id = json.root().get("healthUserId")?.text().ok()?.to_owned();
         is_id(&id).then_some(id)
+    }
+
+    /// The tokens end, and with them what subscribers hear of the person.
+    fn withdraw(&self, _vendor_user: &str) -> Option<Request> {
+        let plain = Request::plain(Verb::Post, "/revoke", By::PersonIn("token"), &[200]);
+        Some(Request { at_host: true, ..plain })
+    }
+
+    fn withdraws_at_token(&self) -> bool {
+        true
     }
 }
 
