@@ -142,6 +142,7 @@ fn stage(faults: &str) -> Stage {
         people: 6,
         first: Day::parse("2026-10-20").expect("a day"),
         days: 14,
+        history: 0,
         vendors: vec![google],
         shares: Shares::parse(faults).expect("shares"),
     };
