@@ -326,73 +326,34 @@ fn exercises(telling: &Telling<'_>, workout: &Workout) -> Made {
     Made { path: format!("/{name}"), versions: vec![telling.version(truth, &point)] }
 }
 
+/// What a day's record says: the metric, the value, the method, and the field that has it.
+type Said = (&'static str, f64, Option<&'static str>, &'static str);
+
 /// What a night says in single values, by the date on which it ended. The resting rate is told when the day is over.
 fn days(telling: &Telling<'_>, day: &Lived) -> Vec<Made> {
     let night = &day.night;
     let s = f64::from;
     let rmssd = s(night.rmssd_us) / 1_000.0;
-    let (skin, usual) = (s(night.skin) / 100.0, s(night.skin - night.deviation) / 100.0);
-    let after = Day(night.day.0 + 2).start_utc_us();
-    let morning = night.end + 40 * MINUTE;
-    // The metric, the value, the method; and the field that says it.
-    type Said = (&'static str, f64, Option<&'static str>, &'static str);
-    let all: [(usize, Micros, Vec<Said>); 5] = [
-        (
-            2,
-            morning,
-            vec![(
-                "hrv_rmssd_sleep_avg",
-                rmssd,
-                Some("mean"),
-                "averageHeartRateVariabilityMilliseconds",
-            )],
-        ),
-        (
-            3,
-            after,
-            vec![(
-                "resting_heart_rate",
-                s(night.resting),
-                Some("provider_unspecified"),
-                "beatsPerMinute",
-            )],
-        ),
+    let skin = s(night.skin) / 100.0;
+    let (after, morning) = (Day(night.day.0 + 2).start_utc_us(), night.end + 40 * MINUTE);
+    let hrv_field = "averageHeartRateVariabilityMilliseconds";
+    let (resting, unspecified) = (s(night.resting), Some("provider_unspecified"));
+    let all: [(usize, Micros, Said); 5] = [
+        (2, morning, ("hrv_rmssd_sleep_avg", rmssd, Some("mean"), hrv_field)),
+        (3, after, ("resting_heart_rate", resting, unspecified, "beatsPerMinute")),
         (
             4,
             morning,
-            vec![(
-                "respiratory_rate_sleep_avg",
-                s(night.breaths) / 100.0,
-                None,
-                "breathsPerMinute",
-            )],
+            ("respiratory_rate_sleep_avg", s(night.breaths) / 100.0, None, "breathsPerMinute"),
         ),
-        (5, morning, vec![("spo2_sleep_avg", s(night.oxygen) / 10.0, None, "averagePercentage")]),
-        (6, morning, vec![("skin_temperature_sleep", skin, None, "nightlyTemperatureCelsius")]),
+        (5, morning, ("spo2_sleep_avg", s(night.oxygen) / 10.0, None, "averagePercentage")),
+        (6, morning, ("skin_temperature_sleep", skin, None, "nightlyTemperatureCelsius")),
     ];
     let mut records = Vec::new();
     for (place, at, said) in all {
-        let Some((record_type, name, member)) = TYPES.get(place).copied() else { continue };
+        let Some((record_type, name, _)) = TYPES.get(place).copied() else { continue };
         let id = night.day.to_string();
-        let mut truth = telling.truth(record_type, &id, at);
-        truth.day = Some(id.clone());
-        let mut data = json!({ "date": date(night.day) });
-        let Some(members) = data.as_object_mut() else { continue };
-        for (metric, value, method, field) in said {
-            match method {
-                Some(method) => truth.made(metric, value, method),
-                None => truth.value(metric, value),
-            }
-            members.insert(field.to_owned(), value.into());
-        }
-        if member == "dailySleepTemperatureDerivations" {
-            let deviation = ((skin - usual) * 1e9).round() / 1e9;
-            truth.made("skin_temperature_deviation", deviation, "baseline");
-            members.insert("baselineTemperatureCelsius".to_owned(), usual.into());
-            members.insert("relativeNightlyStddev30dCelsius".to_owned(), 0.41.into());
-        }
-        let point = json!({ "dataSource": source(), member: data });
-        let mut versions = vec![telling.version(truth, &point)];
+        let mut versions = vec![daily(telling, night, place, at, said)];
         let seed = telling.seed.of(record_type, u64::from(day.number.unsigned_abs()));
         if seed.of("delete", 0).within(telling.shares.of(Fault::Delete)) {
             versions.push(telling.gone(record_type, &id, at + 9 * HOUR));
@@ -401,6 +362,34 @@ fn days(telling: &Telling<'_>, day: &Lived) -> Vec<Made> {
         records.push(Made { path: format!("/users/{user}/{name}/{id}"), versions });
     }
     records
+}
+
+/// One of these.
+fn daily(
+    telling: &Telling<'_>,
+    night: &Sleep,
+    place: usize,
+    at: Micros,
+    (metric, value, method, field): Said,
+) -> Version {
+    let (record_type, _, member) = TYPES.get(place).copied().unwrap_or_default();
+    let id = night.day.to_string();
+    let mut truth = telling.truth(record_type, &id, at);
+    truth.day = Some(id);
+    match method {
+        Some(method) => truth.made(metric, value, method),
+        None => truth.value(metric, value),
+    }
+    let mut data = json!({ "date": date(night.day), field: value });
+    if let (6, Some(members)) = (place, data.as_object_mut()) {
+        let usual = f64::from(night.skin - night.deviation) / 100.0;
+        let deviation = ((value - usual) * 1e9).round() / 1e9;
+        truth.made("skin_temperature_deviation", deviation, "baseline");
+        members.insert("baselineTemperatureCelsius".to_owned(), usual.into());
+        members.insert("relativeNightlyStddev30dCelsius".to_owned(), 0.41.into());
+    }
+    let point = json!({ "dataSource": source(), member: data });
+    telling.version(truth, &point)
 }
 
 /// A civil date.
