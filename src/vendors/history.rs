@@ -19,7 +19,7 @@ const WINDOW: &str = "window.";
 /// A collection that a vendor gives the history of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Collection {
-    /// The type of its windows, [`WINDOW`] and the collection.
+    /// The type of its windows: `window.` and the collection.
     pub windows: &'static str,
     /// How many days one of them has.
     pub days: i32,
