@@ -8,6 +8,7 @@ use crate::ingress::cors::Origins;
 use crate::ingress::desk::{Desk, Desks};
 use crate::ingress::reply::{Answer, Refusal};
 use crate::vendors::Vendor;
+use crate::vendors::wire::form::unescaped;
 
 /// The longest query of a handshake, bytes.
 const QUERY_BYTES_MAX: usize = 2_048;
@@ -117,28 +118,9 @@ fn parameters(query: &str) -> Vec<(String, String)> {
         .take(PARAMETERS_MAX)
         .filter_map(|part| {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            Some((unescaped(name)?, unescaped(value)?))
+            Some((unescaped(name)?.into_owned(), unescaped(value)?.into_owned()))
         })
         .collect()
-}
-
-/// `%41` and `+` as a form has them; absent where it is no text.
-fn unescaped(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        bytes.push(match first {
-            b'+' => b' ',
-            b'%' => {
-                let (digits, after) = rest.split_first_chunk::<2>()?;
-                rest = after;
-                *hex::decode(digits).ok()?.first()?
-            }
-            other => *other,
-        });
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

@@ -71,7 +71,8 @@ impl<'a> Form<'a> {
 }
 
 /// `%41` and `+` as a form has them; absent where it is no text, or has U+0000.
-fn unescaped(text: &str) -> Option<Cow<'_, str>> {
+#[must_use]
+pub fn unescaped(text: &str) -> Option<Cow<'_, str>> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+' | b'\0')) {
         return Some(Cow::Borrowed(text));
     }
