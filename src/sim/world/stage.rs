@@ -35,10 +35,6 @@ pub struct Stage {
     asked: HashMap<String, u64>,
     /// The latest version of each record that somebody was given.
     seen: Vec<u32>,
-    /// When somebody was last given each record.
-    given_at: Vec<Micros>,
-    /// When the tokens of accounts were lost.
-    lost_at: HashMap<usize, Micros>,
     /// The latest version of each record whose announcement was taken.
     heard: Vec<u32>,
     /// Records of which a later announcement was not heard, up to which version, and why.
@@ -71,9 +67,6 @@ impl Link {
 }
 
 impl Stage {
-    /// How long before the end of its tokens a record's fetch may have begun, in real time, seconds.
-    const CUT_OFF_REAL_S: i64 = 3;
-
     /// The vendors of a story, which runs `speed` times as fast as real time. A vendor's secret is what its clients
     /// must name to exchange tokens.
     #[must_use]
@@ -120,8 +113,6 @@ impl Stage {
             paths: paths.collect(),
             quotas: vendors.map(|it| (*it, Quotas::new(it.house().limits))).collect(),
             seen: vec![0; story.entries.len()],
-            given_at: vec![Micros::MIN; story.entries.len()],
-            lost_at: HashMap::new(),
             heard: vec![0; story.entries.len()],
             asked: HashMap::new(),
             unheard: HashMap::new(),
@@ -227,7 +218,6 @@ impl Stage {
                 Reply::json(200, vendor.pair(&tokens, lives / SECOND))
             }
             Exchange::Lost => {
-                self.lost_at.insert(place, at);
                 self.count(vendor, "exchanges with their answers lost");
                 Reply { manner: Manner::HangUp, ..refused(503, "lost") }
             }
@@ -338,7 +328,7 @@ impl Stage {
         link.followed = true;
         let (body, of) = (link.body.clone(), link.of.clone());
         for (place, order) in of {
-            self.shown(place, order, at);
+            self.shown(place, order);
         }
         self.count(vendor, "links followed");
         Reply::json(200, body)
@@ -361,7 +351,7 @@ impl Stage {
             return vendor.failed(400, "bad request");
         };
         for (place, order) in listed.shown {
-            self.shown(place, order, at);
+            self.shown(place, order);
         }
         self.count(vendor, "pages");
         Reply::json(200, listed.body)
@@ -381,16 +371,13 @@ impl Stage {
             self.count(vendor, "calls for what is gone");
             return vendor.failed(404, "not found");
         };
-        self.shown(place, order, at);
+        self.shown(place, order);
         self.count(vendor, "documents");
         Reply::json(200, document)
     }
 
     /// Notes that somebody was given this version.
-    fn shown(&mut self, place: usize, order: u32, at: Micros) {
-        if let Some(given) = self.given_at.get_mut(place) {
-            *given = at;
-        }
+    fn shown(&mut self, place: usize, order: u32) {
         if let Some(seen) = self.seen.get_mut(place) {
             *seen = (*seen).max(order);
         }
@@ -450,15 +437,9 @@ impl Stage {
     #[must_use]
     pub fn excuses(&self, at: Micros) -> Vec<Excuse> {
         let excuse = |place: usize| {
-            let unseen = self.unseen(place).map(|version| {
-                let order = self.seen.get(place).map_or(1, |seen| seen + 1);
-                Some((version, order, self.reason(place, at)?))
-            });
-            let (version, order, reason) = match unseen {
-                Some(unseen) => unseen?,
-                None => self.cut_off(place)?,
-            };
-            let truth = &version.truth;
+            let truth = &self.unseen(place)?.truth;
+            let order = self.seen.get(place).map_or(1, |seen| seen + 1);
+            let reason = self.reason(place, at)?;
             Some(Excuse {
                 vendor: truth.vendor.clone(),
                 vendor_user: truth.vendor_user.clone(),
@@ -481,23 +462,6 @@ impl Stage {
         let fetched = linked.is_some() || (!entry.path.is_empty() && told.document.is_some());
         let seen = self.seen.get(place).is_some_and(|seen| *seen >= told.truth.order);
         ((fetched && !seen) || (unheard && !fetched)).then_some(told)
-    }
-
-    /// What was given just before its person's tokens ended: a record can take more than one call, and of the next one
-    /// nothing came any more.
-    fn cut_off(&self, place: usize) -> Option<(&Version, u32, &'static str)> {
-        let entry = self.story.entries.get(place)?;
-        let account = self.story.accounts.get(entry.account)?;
-        let ended = [self.lost_at.get(&entry.account).copied(), account.revoked_at];
-        let ended = ended.into_iter().flatten().min()?;
-        let given = self.given_at.get(place).copied()?;
-        let just = Self::CUT_OFF_REAL_S * self.speed * SECOND;
-        let told = entry.versions.iter().rev().find(|version| version.truth.told)?;
-        ((ended.saturating_sub(just)..=ended).contains(&given)).then_some((
-            told,
-            told.truth.order,
-            "its person's tokens ended while it was fetched",
-        ))
     }
 
     fn reason(&self, place: usize, at: Micros) -> Option<&'static str> {
