@@ -332,7 +332,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                     tried.renewed = true;
                     grant = self.tokens.renew(desk.name, connection, token.version).await?;
                 }
-                Next::Keep => match desk.api.then(&need, &body.answers) {
+                Next::Keep(_) => match desk.api.then(&need, &body.answers) {
                     Some(_) if body.answers.len() >= CALLS_MAX => {
                         return Ok(divided(row).unwrap_or_else(|| {
                             let reason = "the record takes too many calls";
@@ -344,7 +344,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                     None => {
                         let together = Outcome::Answered(desk.api.together(&need, &body.answers));
                         let next = plan::next(together, tried, |n| desk.api.again_s(n), chance());
-                        let whole = (next == Next::Keep)
+                        let whole = matches!(next, Next::Keep(_))
                             .then(|| self.document(desk, row, vendor_user, &body));
                         return Ok(Course::Asked(outcome.said(), next, whole));
                     }
@@ -352,7 +352,11 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                 // What came before says something of the record, or it would not have been asked for.
                 Next::Nothing if body.is_begun() => {
                     let document = self.document(desk, row, vendor_user, &body);
-                    return Ok(Course::Asked(outcome.said(), Next::Keep, Some(document)));
+                    return Ok(Course::Asked(
+                        outcome.said(),
+                        Next::Keep(Fate::Done),
+                        Some(document),
+                    ));
                 }
                 next => {
                     let next = self.told_off(desk, connection, outcome, whose, next).await?;
@@ -480,8 +484,8 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     ) -> (Fate, Option<Duration>) {
         let done = match (next, document) {
             (Next::Later { fate, hold }, _) => return self.hold(desk, fate, hold).await,
-            (Next::Keep, Some(document)) => match self.sender.send(document).await {
-                Ok(_place) => Ok((Fate::Done, None)),
+            (Next::Keep(fate), Some(document)) => match self.sender.send(document).await {
+                Ok(_place) => Ok((fate, None)),
                 Err(error) if error.kind == Kind::PayloadTooLarge => {
                     let reason = "the body is above what the log takes";
                     self.give_up(desk, row, error.kind, reason).await
@@ -491,13 +495,13 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             (Next::Nothing, _) => Ok((Fate::Nothing, None)),
             (Next::GiveUp { kind, reason }, _) => self.give_up(desk, row, kind, reason).await,
             // A document without its body, or a renewal that was not made: neither can be.
-            (Next::Keep | Next::Renew, _) => Err(Error::internal("keep a document")),
+            (Next::Keep(_) | Next::Renew, _) => Err(Error::internal("keep a document")),
         };
         done.unwrap_or_else(|error| {
             self.failed(desk, &error);
             match plan::spoiled(tried, error.kind.name(), chance()) {
                 Next::Later { fate, hold } => (fate, hold),
-                Next::Keep | Next::Nothing | Next::Renew | Next::GiveUp { .. } => {
+                Next::Keep(_) | Next::Nothing | Next::Renew | Next::GiveUp { .. } => {
                     (Fate::Untried, None)
                 }
             }

@@ -93,6 +93,9 @@ pub struct Quota {
 pub enum Answer {
     /// The record is in the body.
     Document,
+    /// A part of the record is in the answers, and more of it may come ([`Api::together`] alone says so): they are kept,
+    /// and it is asked for again as [`Api::again_s`] says, until that gives up. What is there does not wait for the rest.
+    Partly,
     /// There is no such record, and that is an answer, not a delay: the row is done, and nothing is archived.
     Nothing,
     /// The record is not there yet: again later, as [`Api::again_s`] says.
@@ -200,7 +203,8 @@ pub trait Api: Sync {
         None
     }
 
-    /// How many seconds after the `attempt`-th [`Answer::NotYet`] in a row (from 1) it is asked again; none gives up.
+    /// How many seconds after the `attempt`-th [`Answer::NotYet`] or [`Answer::Partly`] in a row (from 1) it is asked
+    /// again; none gives up: what was never there, or the rest of what was.
     fn again_s(&self, attempt: u32) -> Option<u32>;
 
     /// How its tokens are renewed; none where they cannot be.

@@ -255,6 +255,20 @@ async fn a_form_is_posted_and_its_answer_s_body_is_judged() {
     world.end().await;
 }
 
+/// What is there of a record is archived and does not wait for the rest, which is asked for.
+#[tokio::test]
+async fn a_part_is_archived_and_the_rest_is_asked_for() {
+    let world = World::start(Rows::with("whoop", &[]), live()).await;
+    let part = r#"{"status":"partly"}"#;
+    world.server.documents.lock().unwrap().insert("posted/part".to_owned(), part.to_owned());
+    world.rows.add("whoop", "posted/part");
+    let fate = world.rows.until("posted/part").await;
+    assert!(matches!(fate, Fate::Later { attempts: 1, reason: "partly", .. }), "{fate:?}");
+    let sent = world.log.of(Topic::RawDocuments);
+    assert_eq!(sent[0].value.as_deref(), Some(part.as_bytes()));
+    world.end().await;
+}
+
 /// That there is no such record is an answer: nothing is archived, and the row is done and says so. To who waits for a
 /// record the same status is "not yet".
 #[tokio::test]

@@ -77,6 +77,14 @@ impl Api for Played {
         (goes_on && answers.last()? == "{\"a\":1}").then(|| Call::get(path))
     }
 
+    /// What is posted may be there in part.
+    fn together(&self, _need: &Need<'_>, answers: &[Bytes]) -> Answer {
+        match answers {
+            [one] if one == r#"{"status":"partly"}"# => Answer::Partly,
+            _ => Answer::Document,
+        }
+    }
+
     fn limits(&self, headers: &dyn Named) -> Per {
         if headers.first_two("x-whose")[0].is_some() { Per::User } else { Per::App }
     }
