@@ -60,11 +60,15 @@ impl Player for Google {
 
     fn records(&self, telling: &Telling<'_>) -> Vec<Made> {
         let mut records = Vec::new();
-        for day in telling.life {
+        for (nth, day) in telling.life.iter().enumerate() {
             records.push(sleeps(telling, &day.night));
             records.extend(day.nap.as_ref().map(|nap| sleeps(telling, nap)));
             records.extend(day.workout.as_ref().map(|workout| exercises(telling, workout)));
-            records.extend(days(telling, day));
+            // Who travels may wake twice on a date, and a date has one record: the later night's.
+            let mut later = telling.life.iter().skip(nth + 1);
+            if later.all(|later| later.night.day != day.night.day) {
+                records.extend(days(telling, day));
+            }
         }
         records
     }
