@@ -14,7 +14,9 @@
 //! never archived as one.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
+use crate::model::time::Micros;
 use crate::vendors::Named;
 use crate::vendors::history::{Collection, Poll};
 
@@ -64,6 +66,19 @@ impl Call {
     pub fn post(path: impl Into<String>, form: Vec<(&'static str, String)>) -> Self {
         Self { path: path.into(), query: Vec::new(), form: Some(form) }
     }
+}
+
+/// A record that we have, as far as it says whether an answer should name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The vendor's id.
+    pub record_id: String,
+    /// Its start, µs.
+    pub start_at: Option<Micros>,
+    /// The offset at its start, s.
+    pub start_offset_s: Option<i32>,
+    /// Its end, µs.
+    pub end_at: Option<Micros>,
 }
 
 /// Whose calls a quota counts.
@@ -168,6 +183,12 @@ pub trait Api: Sync {
     /// wrong with them. Each call is counted by the quotas, and each answer has its own meaning: one that is not there
     /// yet ends the attempt.
     fn then(&self, _need: &Need<'_>, _answers: &[Bytes]) -> Option<Call> {
+        None
+    }
+
+    /// Of which records it must be said what we have ([`crate::model::contract::header::HELD`]): their type, and from when
+    /// to when they were measured, at least. For vendors that say that something is gone and not what.
+    fn held(&self, _need: &Need<'_>) -> Option<(&'static str, Micros, Micros)> {
         None
     }
 

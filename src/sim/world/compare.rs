@@ -132,7 +132,9 @@ fn hold(
         let now = versions.get(at);
         at >= told || now.zip(versions.get(told)).is_some_and(|(now, told)| now.says_as(told))
     };
-    if last.is_some_and(enough) {
+    // What nobody ever heard of need not be taken back.
+    let never_was = events.is_empty() && versions.get(told).is_some_and(|truth| truth.gone);
+    if never_was || last.is_some_and(enough) {
         *found.counted.entry("records as they are").or_default() += 1;
         return;
     }
@@ -467,6 +469,8 @@ mod tests {
         assert_eq!(sizes(&found), [0, 1, 0, 0], "a record that is not true");
         let gone = Truth { gone: true, ..truth(2, 1.0) };
         let events = [event(&one, 1), event(&gone, 2)];
-        assert_eq!(sizes(&run(&[one, gone], &[], &events)), [0; 4]);
+        assert_eq!(sizes(&run(&[one.clone(), gone.clone()], &[], &events)), [0; 4]);
+        assert_eq!(sizes(&run(&[one.clone(), gone.clone()], &[], &[])), [0; 4], "never heard of");
+        assert_eq!(sizes(&run(&[one, gone], &[], &events[..1])), [1, 0, 0, 0], "it still stands");
     }
 }

@@ -222,7 +222,7 @@ fn source() -> Value {
     })
 }
 
-/// A sleep: perhaps not processed at first, perhaps scored again.
+/// A sleep: perhaps not processed at first, perhaps scored again, perhaps deleted: its time is said then, and no name.
 fn sleeps(telling: &Telling<'_>, sleep: &Sleep) -> Made {
     let seed = telling.seed.of("sleep", sleep.number);
     let id = seed.uuid();
@@ -258,7 +258,14 @@ fn sleeps(telling: &Telling<'_>, sleep: &Sleep) -> Made {
         }
         telling.version(truth, &json!({ "name": name, "dataSource": source(), "sleep": data }))
     };
-    let versions = course.into_iter().map(version).collect();
+    let last = course.last().map_or(synced, |(at, _)| *at);
+    let mut versions: Vec<Version> = course.into_iter().map(version).collect();
+    if hit(Fault::Delete, "delete") {
+        let mut gone = telling.gone("sleep", &id, last + 9 * HOUR);
+        let (start, end) = ((sleep.start, sleep.start_offset_s), (sleep.end, sleep.end_offset_s));
+        gone.truth.during(start, Some(end), sleep.day);
+        versions.push(gone);
+    }
     Made { path: format!("/{name}"), versions }
 }
 
