@@ -19,7 +19,7 @@ use super::quota::Limit;
 use super::story::{Account, Made, Notice, Telling, Version};
 use super::truth::Truth;
 use crate::model::time::{Day, Micros};
-use crate::vendors::wire::tink::Signer;
+use crate::sim::signer::Signer;
 
 /// Google.
 pub static PLAYER: Google = Google;

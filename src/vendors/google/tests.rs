@@ -11,7 +11,7 @@ use crate::model::event::{Content, Op, flag};
 use crate::model::record::Headers;
 use crate::model::time::{Day, Micros, Moment};
 use crate::vendors::wire::hmac::Key;
-use crate::vendors::wire::tink::{Keyset, Signer};
+use crate::vendors::wire::tink::{Keyset, pinned};
 use crate::vendors::{
     Item, KeyUser, Raw, Request, Secrets, Vendor as _, VendorRecord, Verified, What,
 };
@@ -27,24 +27,18 @@ const VERIFICATION: &str = r#"{"type":"verification"}"#;
 const USER: &str = "3f7a9c21";
 
 struct Door {
-    signer: Signer,
     keyset: Keyset,
     keys: Vec<Key>,
 }
 
 impl Door {
     fn new() -> Self {
-        let signer = Signer::new(7).expect("a key");
-        let keyset = Keyset::parse(signer.keyset().as_bytes()).expect("a keyset");
-        Self { signer, keyset, keys: vec![Key::new(SECRET.as_bytes())] }
+        let keyset = Keyset::parse(pinned::KEYSET.as_bytes()).expect("a keyset");
+        Self { keyset, keys: vec![Key::new(SECRET.as_bytes())] }
     }
 
     fn secrets(&self) -> Secrets<'_> {
         Secrets { signing: &self.keys, keyset: Some(&self.keyset), ..Secrets::default() }
-    }
-
-    fn sign(&self, body: &str) -> String {
-        self.signer.sign(body.as_bytes()).expect("a signature")
     }
 
     fn verify(&self, body: &str, headers: &[(&str, &str)]) -> Result<Verified, Kind> {
@@ -112,31 +106,30 @@ fn fetches(items: &[Item]) -> Vec<(i32, &str, &str)> {
 
 #[test]
 fn a_request_names_the_secret_and_is_signed_under_either_name() {
-    let (door, body) = (Door::new(), fixture!("sleep"));
-    let signature = door.sign(body);
+    let (door, body, signature) = (Door::new(), pinned::BODY, pinned::SIGNATURE);
     for name in SIGNATURES {
-        let verified = door.verify(body, &[("authorization", SECRET), (name, &signature)]);
+        let verified = door.verify(body, &[("authorization", SECRET), (name, signature)]);
         assert_eq!(verified.map(|it| it.scheme), Ok("google-tink-ecdsa-p256"), "{name}");
     }
     let [one, other] = SIGNATURES;
     for headers in [
-        &[(one, signature.as_str())][..],
+        &[(one, signature)][..],
         &[("authorization", SECRET)],
         &[("authorization", SECRET), (one, "")],
         &[("authorization", SECRET), (one, "AQAA")],
-        &[("authorization", SECRET), ("x-oura-signature", &signature)],
-        &[("authorization", SECRET), (one, &signature), (one, &signature)],
-        &[("authorization", SECRET), (one, &signature), (other, &signature)],
-        &[("authorization", SECRET), ("authorization", SECRET), (one, &signature)],
+        &[("authorization", SECRET), ("x-oura-signature", signature)],
+        &[("authorization", SECRET), (one, signature), (one, signature)],
+        &[("authorization", SECRET), (one, signature), (other, signature)],
+        &[("authorization", SECRET), ("authorization", SECRET), (one, signature)],
         // Byte for byte: the scheme is a part of it.
-        &[("authorization", "not-a-secret-test-key"), (one, &signature)],
-        &[("authorization", "bearer not-a-secret-test-key"), (one, &signature)],
-        &[("authorization", "Bearer not-a-secret-test-key "), (one, &signature)],
+        &[("authorization", "not-a-secret-test-key"), (one, signature)],
+        &[("authorization", "bearer not-a-secret-test-key"), (one, signature)],
+        &[("authorization", "Bearer not-a-secret-test-key "), (one, signature)],
     ] {
         assert_eq!(door.verify(body, headers), Err(Kind::SignatureInvalid), "{headers:?}");
     }
     let newline = format!("{body}\n");
-    let headers = [("authorization", SECRET), (one, &*signature)];
+    let headers = [("authorization", SECRET), (one, signature)];
     assert_eq!(door.verify(&newline, &headers), Err(Kind::SignatureInvalid));
 }
 
@@ -144,21 +137,19 @@ fn a_request_names_the_secret_and_is_signed_under_either_name() {
 fn of_two_live_secrets_either_is_named() {
     let mut door = Door::new();
     door.keys.push(Key::new(b"not-a-secret-other-key"));
-    let signature = door.sign("[]");
     for secret in [SECRET, "not-a-secret-other-key"] {
-        let headers = [("authorization", secret), (SIGNATURES[0], &*signature)];
-        assert!(door.verify("[]", &headers).is_ok(), "{secret}");
+        let headers = [("authorization", secret), (SIGNATURES[0], pinned::SIGNATURE)];
+        assert!(door.verify(pinned::BODY, &headers).is_ok(), "{secret}");
     }
 }
 
 #[test]
 fn without_a_keyset_nothing_is_accepted_and_nothing_is_refused() {
-    let (door, body) = (Door::new(), fixture!("sleep"));
-    let signature = door.sign(body);
+    let (door, body, signature) = (Door::new(), pinned::BODY, pinned::SIGNATURE);
     let keyless = Secrets { keyset: None, ..door.secrets() };
     let verify =
         |headers: &[(&str, &str)]| VENDOR.verify(&request(body, &of(headers)), &keyless, 0);
-    let both = [("authorization", SECRET), (SIGNATURES[0], &*signature)];
+    let both = [("authorization", SECRET), (SIGNATURES[0], signature)];
     assert_eq!(verify(&both), Err(Kind::WearableApiError), "Google is to send it again");
     // Who does not know the secret does not learn how we are.
     assert_eq!(verify(&both[1..]), Err(Kind::SignatureInvalid));
