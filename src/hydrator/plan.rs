@@ -130,6 +130,13 @@ pub struct Tried {
     pub renewed: bool,
 }
 
+impl Tried {
+    /// Spoiled tries in a row that no outage spoiled.
+    const fn own_failures(self) -> u32 {
+        if self.outage { 0 } else { self.failures }
+    }
+}
+
 /// Tries in a row that end oddly before a record is given up.
 pub const ODD_MAX: u32 = 10;
 /// Why a record is given up whose connection's tokens the vendor does not take.
@@ -206,7 +213,7 @@ fn again(
     Some(Fate::Later { after, attempts, failures: 0, reason: outcome.name() })
 }
 
-/// Whether a row waits for this reason because its vendor was down, or out of reach.
+/// Whether a row waits for this reason because its vendor was down or out of reach, or because something of ours failed.
 #[must_use]
 pub fn is_outage(reason: &str) -> bool {
     let outages = [
@@ -216,13 +223,13 @@ pub fn is_outage(reason: &str) -> bool {
         Outcome::TooSlow,
         Outcome::BrokenOff,
     ];
-    outages.iter().any(|outage| outage.name() == reason)
+    outages.iter().any(|outage| outage.name() == reason) || Kind::parse(reason).is_some()
 }
 
 /// An answer that is none. After an outage counting begins anew: a vendor that comes back shows a page for people, and
 /// that page is not the record's end.
 fn oddly(outcome: Outcome, tried: Tried, end: (Kind, &'static str), chance: u64) -> Next {
-    let failures = if tried.outage { 0 } else { tried.failures };
+    let failures = tried.own_failures();
     if failures.saturating_add(1) >= ODD_MAX {
         return give_up(end.0, end.1);
     }
@@ -241,10 +248,11 @@ pub fn spoiled(tried: Tried, reason: &'static str, chance: u64) -> Next {
     Next::Later { fate, hold: None }
 }
 
-/// The row waits and has tried nothing that counts.
+/// The row waits and has tried nothing that counts. What an outage counted ends with it: the row's reason, by which it
+/// is known, is another one from now on.
 #[must_use]
 pub const fn waits(after: Duration, tried: Tried, reason: &'static str) -> Fate {
-    Fate::Later { after, attempts: tried.attempts, failures: tried.failures, reason }
+    Fate::Later { after, attempts: tried.attempts, failures: tried.own_failures(), reason }
 }
 
 const fn give_up(kind: Kind, reason: &'static str) -> Next {
@@ -367,8 +375,17 @@ mod tests {
             panic!("{first:?}")
         };
         assert!(!is_outage(reason) && is_outage(Outcome::Unreachable.name()));
+        assert!(is_outage(Kind::BrokerUnavailable.name()), "ours is none of the record's either");
         let odd = Tried { failures: ODD_MAX - 1, ..FRESH };
         assert!(matches!(next(Outcome::NotJson, odd, again_s, 3), Next::GiveUp { .. }));
+        let busy = Outcome::Answered(Answer::Limited(None));
+        for (tried, left) in [(long, 0), (odd, ODD_MAX - 1)] {
+            let waits = next(busy, tried, again_s, 3);
+            let Next::Later { fate: Fate::Later { failures, .. }, .. } = waits else {
+                panic!("{waits:?}")
+            };
+            assert_eq!(failures, left, "a refusal of the quota between them hides no outage");
+        }
     }
 
     proptest! {
