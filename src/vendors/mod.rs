@@ -121,6 +121,16 @@ pub struct Secrets<'a> {
     pub keyset: Option<&'a Keyset>,
 }
 
+impl Secrets<'_> {
+    /// That a request verifies under one of the keys.
+    ///
+    /// # Errors
+    /// [`Kind::SignatureInvalid`] where it does under none.
+    pub fn signed(&self, verifies: impl Fn(&Key) -> bool) -> Result<(), Kind> {
+        if self.signing.iter().any(verifies) { Ok(()) } else { Err(Kind::SignatureInvalid) }
+    }
+}
+
 /// What a verified request tells the door.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {

@@ -12,7 +12,7 @@ use crate::error::{Kind, Reject};
 use crate::model::time::Micros;
 use crate::vendors::ask::Api;
 use crate::vendors::consent::Consent;
-use crate::vendors::wire::hmac::hex_over;
+use crate::vendors::wire::hmac::{fresh, hex_over, signed_at};
 use crate::vendors::wire::json::{self, At};
 use crate::vendors::wire::thin;
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, Verified, What};
@@ -33,7 +33,9 @@ pub(super) static VENDOR: Oura = Oura;
 pub(super) struct Oura;
 
 /// Oura repeats a delivery for about an hour, and whether it signs anew is not documented.
-const WINDOW_US: Micros = 2 * 3_600 * 1_000_000;
+const WINDOW_US: Micros = 2 * 3_600 * SECOND_US;
+/// What its timestamps count.
+const SECOND_US: Micros = 1_000_000;
 
 /// Every `data_type` that a subscription can have and whose documents can be fetched: no route has a `meal`.
 const RECORD_TYPES: [&str; 16] = [
@@ -77,15 +79,10 @@ impl Vendor for Oura {
     ) -> Result<Verified, Kind> {
         let signature = request.one("x-oura-signature")?;
         let timestamp = request.one("x-oura-timestamp")?;
-        let seconds = seconds(timestamp).ok_or(Kind::SignatureInvalid)?;
+        let signed_us = signed_at(timestamp, SECOND_US)?;
         let parts = [timestamp.as_bytes(), request.body];
-        if !secrets.signing.iter().any(|key| hex_over(&parts, key, signature)) {
-            return Err(Kind::SignatureInvalid);
-        }
-        let apart = now_us.saturating_sub(seconds.saturating_mul(1_000_000)).saturating_abs();
-        if apart > self.window_us() {
-            return Err(Kind::SignatureExpired);
-        }
+        secrets.signed(|key| hex_over(&parts, key, signature))?;
+        fresh(now_us, signed_us, WINDOW_US)?;
         Ok(Verified { scheme: "oura-hmac-sha256", vendor_user: None })
     }
 
@@ -124,12 +121,6 @@ impl Vendor for Oura {
     }
 }
 
-/// Decimal seconds: digits and nothing else, few enough that their µs fit.
-fn seconds(text: &str) -> Option<i64> {
-    let fits = (1..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    fits.then(|| text.parse().ok()).flatten()
-}
-
 /// The echo of a challenge, for who knows our token. What is echoed is short and harmless in any
 /// document.
 fn challenge(query: &[(String, String)], secrets: &Secrets<'_>) -> Option<String> {
@@ -158,15 +149,14 @@ fn user<'a>(notification: &'a At<'a>) -> Result<&'a str, Reject> {
     }
 }
 
-/// The document's id. It becomes part of a path when it is fetched, so nothing else may be in it.
+/// The document's id.
 fn id<'a>(at: &At<'a>) -> Result<&'a str, Reject> {
     let text = at.text()?;
     if is_id(text) { Ok(text) } else { Err(at.malformed("not an id")) }
 }
 
 fn is_id(text: &str) -> bool {
-    let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=ID_CHARACTERS_MAX).contains(&text.len()) && text.bytes().all(safe)
+    thin::is_id(text, ID_CHARACTERS_MAX)
 }
 
 fn what(notification: &At<'_>) -> Result<What, Reject> {

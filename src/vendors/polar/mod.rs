@@ -31,6 +31,7 @@ use crate::vendors::wire::answer::objects;
 use crate::vendors::wire::hmac::hex_over;
 use crate::vendors::wire::json::{self, At, Json};
 use crate::vendors::wire::sheet::{Field, Head, Sheet, Time, Zone, field, integer, number};
+use crate::vendors::wire::thin;
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, VendorRecord, Verified, What};
 
 mod biosensing;
@@ -67,9 +68,7 @@ impl Vendor for Polar {
         _now_us: Micros,
     ) -> Result<Verified, Kind> {
         let signature = request.one("polar-webhook-signature")?;
-        if !secrets.signing.iter().any(|key| hex_over(&[request.body], key, signature)) {
-            return Err(Kind::SignatureInvalid);
-        }
+        secrets.signed(|key| hex_over(&[request.body], key, signature))?;
         Ok(Verified { scheme: "polar-hmac-sha256", vendor_user: None })
     }
 
@@ -86,14 +85,14 @@ impl Vendor for Polar {
 
     fn key_user(&self, _verified: &Verified, body: &[u8]) -> KeyUser {
         let Ok(json) = json::parse(body) else { return KeyUser::None };
-        user(&json.root()).map_or(KeyUser::None, KeyUser::One)
+        thin::numbered(&json.root()).map_or(KeyUser::None, KeyUser::One)
     }
 
     fn parse(&self, raw: &Raw<'_>) -> Result<Vec<Item>, Reject> {
         let json = json::parse(raw.body)?;
         let root = json.root();
         let notification = root.object()?;
-        let vendor_user = user(notification)?;
+        let vendor_user = thin::numbered(notification)?;
         let whats = asked(notification).unwrap_or_else(|bad| vec![What::Bad(bad)]);
         let item = |what| Item { index: 0, vendor_user: Some(vendor_user.clone()), what };
         Ok(whats.into_iter().map(item).collect())
@@ -110,13 +109,6 @@ impl Vendor for Polar {
     fn document(&self, raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
         read(raw, record_type)
     }
-}
-
-/// The user's number, beyond 32 bits too.
-fn user(notification: &At<'_>) -> Result<String, Reject> {
-    let user = notification.need("user_id")?;
-    let number = user.integer()?;
-    if number > 0 { Ok(number.to_string()) } else { Err(user.malformed("not an id")) }
 }
 
 /// What a notification asks for.
@@ -152,10 +144,9 @@ fn day(at: &At<'_>) -> Result<Day, Reject> {
     Day::parse(at.text()?).ok_or_else(|| at.malformed("not a date"))
 }
 
-/// An id becomes part of a path when it is fetched, so nothing else may be in it.
+/// The id of an exercise.
 fn is_id(text: &str) -> bool {
-    let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=ID_CHARACTERS_MAX).contains(&text.len()) && text.bytes().all(safe)
+    thin::is_id(text, ID_CHARACTERS_MAX)
 }
 
 // ── what to ask for ────────────────────────────────────────────────────────────────────────────────────────────

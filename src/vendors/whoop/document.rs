@@ -26,11 +26,11 @@ use crate::model::contract::header;
 use crate::model::metric;
 use crate::model::time::{Day, Micros, Moment, parse_offset};
 use crate::vendors::history;
-use crate::vendors::whoop::{sport, user};
+use crate::vendors::whoop::sport;
 use crate::vendors::wire::answer::{Stands, objects};
 use crate::vendors::wire::json::{self, At};
 use crate::vendors::wire::sheet::{Field, Head, Sheet, Time, Zone, boolean, field, number};
-use crate::vendors::wire::unit;
+use crate::vendors::wire::{thin, unit};
 use crate::vendors::{Item, Raw, VendorRecord, What};
 
 /// Milliseconds, as their names say, in a second.
@@ -174,7 +174,7 @@ impl Body<'_> {
     fn whose(&self, at: &At<'_>) -> Result<Option<String>, Reject> {
         let asked = self.raw.headers.text(header::VENDOR_USER);
         let Some(named) = at.object()?.get("user_id") else { return Ok(asked.map(str::to_owned)) };
-        let own = user(at)?;
+        let own = thin::numbered(at)?;
         match asked {
             Some(asked) if asked != own => Err(named.invalid("not the user that was asked for")),
             _ => Ok(Some(own)),

@@ -14,7 +14,7 @@ use crate::error::{Kind, Reject};
 use crate::model::time::Micros;
 use crate::vendors::ask::Api;
 use crate::vendors::consent::Consent;
-use crate::vendors::wire::hmac::base64_over;
+use crate::vendors::wire::hmac::{base64_over, fresh, signed_at};
 use crate::vendors::wire::json::{self, At, Json};
 use crate::vendors::wire::thin;
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, Verified, What};
@@ -35,7 +35,9 @@ pub(super) struct Whoop;
 
 /// WHOOP repeats a delivery five times in about an hour, and whether it signs anew is not
 /// documented.
-const WINDOW_US: Micros = 2 * 3_600 * 1_000_000;
+const WINDOW_US: Micros = 2 * 3_600 * 1_000 * MILLISECOND_US;
+/// What its timestamps count.
+const MILLISECOND_US: Micros = 1_000;
 
 impl Vendor for Whoop {
     fn name(&self) -> &'static str {
@@ -54,28 +56,23 @@ impl Vendor for Whoop {
     ) -> Result<Verified, Kind> {
         let signature = request.one("x-whoop-signature")?;
         let timestamp = request.one("x-whoop-signature-timestamp")?;
-        let milliseconds = milliseconds(timestamp).ok_or(Kind::SignatureInvalid)?;
+        let signed_us = signed_at(timestamp, MILLISECOND_US)?;
         let parts = [timestamp.as_bytes(), request.body];
-        if !secrets.signing.iter().any(|key| base64_over(&parts, key, signature)) {
-            return Err(Kind::SignatureInvalid);
-        }
-        let apart = now_us.saturating_sub(milliseconds.saturating_mul(1_000)).saturating_abs();
-        if apart > self.window_us() {
-            return Err(Kind::SignatureExpired);
-        }
+        secrets.signed(|key| base64_over(&parts, key, signature))?;
+        fresh(now_us, signed_us, WINDOW_US)?;
         Ok(Verified { scheme: "whoop-hmac-sha256", vendor_user: None })
     }
 
     fn key_user(&self, _verified: &Verified, body: &[u8]) -> KeyUser {
         let Ok(json) = json::parse(body) else { return KeyUser::None };
-        user(&json.root()).map_or(KeyUser::None, KeyUser::One)
+        thin::numbered(&json.root()).map_or(KeyUser::None, KeyUser::One)
     }
 
     fn parse(&self, raw: &Raw<'_>) -> Result<Vec<Item>, Reject> {
         let json = json::parse(raw.body)?;
         let root = json.root();
         let notification = root.object()?;
-        let vendor_user = Some(user(notification)?);
+        let vendor_user = Some(thin::numbered(notification)?);
         let what = what(notification).unwrap_or_else(What::Bad);
         Ok(vec![Item { index: 0, vendor_user, what }])
     }
@@ -91,19 +88,6 @@ impl Vendor for Whoop {
     fn document(&self, raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
         document::read(raw, record_type)
     }
-}
-
-/// Decimal milliseconds: digits and nothing else, few enough that their µs fit.
-fn milliseconds(text: &str) -> Option<i64> {
-    let fits = (1..=15).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    fits.then(|| text.parse().ok()).flatten()
-}
-
-/// The user's number, beyond 32 bits too.
-fn user(notification: &At<'_>) -> Result<String, Reject> {
-    let user = notification.need("user_id")?;
-    let number = user.integer()?;
-    if number > 0 { Ok(number.to_string()) } else { Err(user.malformed("not an id")) }
 }
 
 fn what(notification: &At<'_>) -> Result<What, Reject> {

@@ -18,6 +18,9 @@ use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::error::Kind;
+use crate::model::time::Micros;
+
 /// A SHA-256 digest, bytes.
 const DIGEST_BYTES: usize = 32;
 
@@ -103,6 +106,26 @@ pub fn hex_over(parts: &[&[u8]], key: &Key, given_hex: &str) -> bool {
 #[must_use]
 pub fn base64_over(parts: &[&[u8]], key: &Key, given_base64: &str) -> bool {
     STANDARD.decode(given_base64).is_ok_and(|given| key.verify(parts, &given))
+}
+
+/// When a request was signed, µs: of decimal digits and nothing else, in units of so many µs.
+///
+/// # Errors
+/// [`Kind::SignatureInvalid`] where it is anything else, or so far away that its µs do not fit.
+pub fn signed_at(text: &str, unit_us: Micros) -> Result<Micros, Kind> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    let units = text.parse::<Micros>().ok().filter(|_| plain);
+    units.and_then(|units| units.checked_mul(unit_us)).ok_or(Kind::SignatureInvalid)
+}
+
+/// That what was signed then is not too far from now, either way. To be asked when the signature has verified: only who
+/// has the key learns that it was the time.
+///
+/// # Errors
+/// [`Kind::SignatureExpired`] where it is.
+pub fn fresh(now_us: Micros, signed_us: Micros, window_us: Micros) -> Result<(), Kind> {
+    let apart = now_us.abs_diff(signed_us);
+    if apart > window_us.unsigned_abs() { Err(Kind::SignatureExpired) } else { Ok(()) }
 }
 
 /// The HMAC-SHA256 of these parts under this key, lower-case hex.
@@ -198,6 +221,25 @@ mod tests {
         for given in ["", "YkdP", WHOOP_SAYS.trim_end_matches('='), &format!(" {WHOOP_SAYS}")] {
             assert!(!base64_over(&[b"1774766691903", WHOOP], key, given), "{given}");
         }
+    }
+
+    #[test]
+    fn the_time_of_a_signature_is_plain_digits() {
+        let (second, millisecond) = (1_000_000, 1_000);
+        assert_eq!(signed_at("1774766472", second), Ok(1_774_766_472_000_000));
+        assert_eq!(signed_at("1774766691903", millisecond), Ok(1_774_766_691_903_000));
+        for text in ["", "+1", "-1", " 1", "1.0", "99999999999999999999", "9223372036855"] {
+            assert_eq!(signed_at(text, second), Err(Kind::SignatureInvalid), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_signature_is_fresh_within_its_window_either_way() {
+        for apart in [-8, -7, 0, 7, 8] {
+            let fresh = fresh(1_000 + apart, 1_000, 7);
+            assert_eq!(fresh.is_ok(), apart.abs() <= 7, "{apart}");
+        }
+        assert_eq!(fresh(0, Micros::MAX, 7), Err(Kind::SignatureExpired));
     }
 
     #[test]

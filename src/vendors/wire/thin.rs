@@ -1,8 +1,28 @@
 //! Thin notifications: a vendor says that a record changed or is gone, and not how. What changed is fetched later;
 //! what is gone is a tombstone by its id, which is all that is known of it.
 
+use crate::error::Reject;
 use crate::model::event::{Content, Merge, Op};
+use crate::vendors::wire::json::At;
 use crate::vendors::{VendorRecord, What};
+
+/// Whose a notification is, or a record: the number under `user_id`, beyond 32 bits too.
+///
+/// # Errors
+/// Where it is absent, or no number above zero.
+pub fn numbered(at: &At<'_>) -> Result<String, Reject> {
+    let user = at.need("user_id")?;
+    let number = user.integer()?;
+    if number > 0 { Ok(number.to_string()) } else { Err(user.malformed("not an id")) }
+}
+
+/// Whether a text is an id of at most so many characters. It becomes part of a path when it is fetched, so nothing else
+/// may be in it.
+#[must_use]
+pub fn is_id(text: &str, characters_max: usize) -> bool {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=characters_max).contains(&text.len()) && text.bytes().all(safe)
+}
 
 /// What a notification of this record asks for: a fetch, or where it is gone its tombstone.
 #[must_use]
