@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::truth::{Excuse, Line, Truth};
-use crate::model::event::{BiometricEvent, Content, Op, Reading};
+use crate::model::event::{BiometricEvent, Content, Merge, Op, Reading};
 use crate::model::time::Micros;
 
 /// What came of a comparison.
@@ -68,6 +68,9 @@ pub fn compare<'a>(lines: &'a [Line], events: &[&'a BiometricEvent]) -> Found {
         versions.sort_by_key(|truth| truth.order);
         let mut events = published.remove(&key).unwrap_or_default();
         events.sort_by_key(|event| event.revision);
+        let whole = gathered(&events);
+        let events: Vec<&BiometricEvent> =
+            if whole.is_empty() { events } else { whole.iter().collect() };
         hold(&mut found, &key, (&versions, &events), excuses.get(&key).copied());
     }
     found
@@ -79,6 +82,31 @@ fn key(truth: &Truth) -> Key<'_> {
 
 fn named((vendor, user, record_type, record_id): &Key<'_>) -> String {
     format!("{vendor} {user} {record_type} {record_id}")
+}
+
+/// Events of a bucket, each with all that the bucket held by then, as a reader of theirs keeps it: what an event takes away
+/// goes, and what it adds comes. Empty where they are of no bucket.
+fn gathered(events: &[&BiometricEvent]) -> Vec<BiometricEvent> {
+    let mut held: BTreeMap<String, Reading> = BTreeMap::new();
+    let of_bucket = events.iter().filter(|event| event.merge == Merge::Union);
+    of_bucket
+        .enumerate()
+        .map(|(nth, event)| {
+            for id in &event.content.removed {
+                held.remove(id);
+            }
+            for (at, reading) in event.content.readings.iter().enumerate() {
+                // One without an id, or one that is there, is one too many.
+                let id = reading.sample_id.clone().filter(|id| !held.contains_key(id));
+                held.insert(id.unwrap_or_else(|| format!("{nth} {at}")), reading.clone());
+            }
+            let mut whole = BiometricEvent::clone(event);
+            whole.content.start_at = held.values().map(|it| it.start_at).min();
+            whole.content.end_at = held.values().map(|it| it.end_at.unwrap_or(it.start_at)).max();
+            whole.content.readings = held.values().cloned().collect();
+            whole
+        })
+        .collect()
 }
 
 /// One record's events against its versions.
@@ -274,7 +302,7 @@ fn is_it(expected: &Expected<'_>, reading: &Reading) -> bool {
 mod tests {
     use super::*;
     use crate::model::contract::Topic;
-    use crate::model::event::{Merge, Origin};
+    use crate::model::event::Origin;
     use crate::model::id::{ConnectionId, EventId, Source, User};
     use crate::model::metric;
     use crate::model::time::Day;

@@ -16,6 +16,7 @@
 //! | [`compare`] | what was published against the ledger |
 
 pub mod compare;
+pub mod dexcom;
 pub mod dice;
 pub mod fault;
 pub mod garmin;

@@ -17,7 +17,7 @@ use super::grant::Tokens;
 use super::place::SECOND;
 use super::quota::{Left, Limit};
 use super::story::{Account, Entry, Made, Notice, Plan, Telling, Version, Way};
-use super::{garmin, google, oura, polar, terra, whoop, withings};
+use super::{dexcom, garmin, google, oura, polar, terra, whoop, withings};
 use crate::model::time::Micros;
 
 /// Headers of a request or an answer.
@@ -133,6 +133,7 @@ pub struct Played(&'static dyn Player);
 impl Played {
     /// All of them.
     pub const ALL: &'static [Self] = &[
+        Self(&dexcom::PLAYER),
         Self(&garmin::PLAYER),
         Self(&google::PLAYER),
         Self(&oura::PLAYER),

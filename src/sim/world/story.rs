@@ -491,7 +491,7 @@ mod tests {
 
     #[test]
     fn who_withdrew_consent_is_not_spoken_of() {
-        let story = Story::new(plan(4, 20, "revoked=100"));
+        let story = Story::new(plan(8, 20, "revoked=100"));
         let mut ended = std::collections::HashSet::new();
         for notice in &story.notices {
             for (place, order) in &notice.of {
