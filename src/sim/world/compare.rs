@@ -387,6 +387,54 @@ mod tests {
         assert_eq!(sizes(&run(&[one, two], &[], &late)), [0; 4], "asked for once, and late");
     }
 
+    /// An event of a bucket that takes these samples away, and adds those: their values by their places, which name them.
+    fn gathers(
+        truth: &Truth,
+        revision: i32,
+        (gone, new): (&[&str], &[(i64, f64)]),
+    ) -> BiometricEvent {
+        let mut event = BiometricEvent { merge: Merge::Union, ..event(truth, revision) };
+        event.content.removed = gone.iter().map(|id| (*id).to_owned()).collect();
+        let metric = metric::find("blood_glucose").expect("a metric");
+        let reading = |(place, value): &(i64, f64)| Reading {
+            sample_id: Some(place.to_string()),
+            ..metric.reading(*value, place * 300_000_000, None)
+        };
+        event.content.readings = new.iter().map(reading).collect();
+        event
+    }
+
+    #[test]
+    fn a_bucket_is_what_its_events_come_to() {
+        let version = |order: i32, values: &[Option<i32>]| {
+            let mut truth = truth(u32::try_from(order).expect("small"), 0.0);
+            truth.values.clear();
+            truth.sampled("blood_glucose", (0, 300), values);
+            let last = i64::try_from(values.len()).expect("small") - 1;
+            (truth.start, truth.end, truth.day) = (Some(0), Some(last * 300_000_000), None);
+            truth
+        };
+        let versions =
+            [version(1, &[Some(90), Some(95)]), version(2, &[Some(90), Some(96), Some(99)])];
+        let first = gathers(&versions[0], 1, (&[], &[(0, 90.0), (1, 95.0)]));
+        let second = |gone: &[&str], new: &[(i64, f64)]| gathers(&versions[1], 2, (gone, new));
+        let fine = second(&["1"], &[(1, 96.0), (2, 99.0)]);
+        assert_eq!(sizes(&run(&versions, &[], &[first.clone(), fine])), [0; 4]);
+        assert_eq!(
+            sizes(&run(&versions, &[], &[first.clone()])),
+            [1, 0, 0, 0],
+            "a part is missing"
+        );
+        for wrong in [
+            second(&[], &[(1, 96.0), (2, 99.0)]),
+            second(&["1"], &[(2, 99.0)]),
+            second(&["1"], &[(1, 95.5), (2, 99.0)]),
+        ] {
+            let found = sizes(&run(&versions, &[], &[first.clone(), wrong]));
+            assert_eq!(found, [1, 1, 0, 0]);
+        }
+    }
+
     #[test]
     fn each_kind_of_finding_is_found() {
         let (one, two) = (truth(1, 40.5), truth(2, 41.5));
