@@ -32,6 +32,7 @@ fn stage(faults: &str) -> Stage {
         first: Day::parse("2026-10-20").expect("a day"),
         days: 8,
         history: 0,
+        subscriptions: 0,
         vendors: vec![Played::parse("dexcom").expect("it is played")],
         shares: Shares::parse(faults).expect("shares"),
     };
