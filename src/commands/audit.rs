@@ -22,7 +22,7 @@ use crate::kafka::scan;
 use crate::model::avro::Codec;
 use crate::model::contract::{PROBE_VENDOR, Topic, header};
 use crate::model::event::{BiometricEvent, NormalisedRecord};
-use crate::model::id::{EventId, sha256_hex};
+use crate::model::id::{ConnectionId, EventId, sha256_hex};
 use crate::model::record::Record;
 use crate::model::state::Coordinates;
 use crate::postgres::lookup::Snapshot;
@@ -299,12 +299,26 @@ fn hold_ledger(ledger: &[Line], topics: &Topics, report: &mut Report) {
 fn hold_truth(truth: &[truth::Line], topics: &Topics, report: &mut Report) {
     let events: Vec<&BiometricEvent> =
         topics.events.iter().filter_map(|(_, event, _)| event.as_ref()).collect();
-    let found = compare(truth, &events);
+    let found = compare(truth, &events, &without_token(&topics.letters));
     report.counted.extend(found.counted);
     report.missing = found.missing;
     report.wrong = found.wrong;
     report.doubled.extend(found.doubled);
     report.explained = found.explained;
+}
+
+/// The connections of which a fetch was given up because there is no token any more.
+fn without_token(letters: &[Record]) -> HashSet<ConnectionId> {
+    let hydrate = |letter: &&Record| {
+        letter.headers.text(header::STAGE) == Some("hydrate")
+            && letter.headers.text(header::ERROR_TYPE) == Some(Kind::AuthenticationError.name())
+    };
+    let connection = |letter: &Record| {
+        let value = letter.value.as_deref().unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_slice(value).ok()?;
+        ConnectionId::parse(value.get("connection")?.as_str()?)
+    };
+    letters.iter().filter(hydrate).filter_map(connection).collect()
 }
 
 /// Every raw record came to something.

@@ -3,6 +3,7 @@
 //! | how it ended | then |
 //! | --- | --- |
 //! | a document | done, once the log has it |
+//! | a part of one | once the log has it, again as the vendor's contract says, then done |
 //! | that there is none | done, with nothing for the log |
 //! | not there yet | as the vendor's contract says, then given up |
 //! | the token is not taken | renewed once, then given up: the connection has to be made anew |
@@ -47,6 +48,7 @@ impl Outcome {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Answered(Answer::Document) => "document",
+            Self::Answered(Answer::Partly) => "partly",
             Self::Answered(Answer::Nothing) => "nothing",
             Self::Answered(Answer::NotYet) => "not_yet",
             Self::Answered(Answer::Unauthorised) => "unauthorised",
@@ -77,6 +79,7 @@ impl Outcome {
             | Self::BrokenOff => Said::Ill,
             Self::Answered(
                 Answer::Document
+                | Answer::Partly
                 | Answer::Nothing
                 | Answer::NotYet
                 | Answer::Unauthorised
@@ -92,8 +95,8 @@ impl Outcome {
 /// What is done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// The body goes to the log, and then the row is done.
-    Keep,
+    /// The body goes to the log, and then the row goes on like this.
+    Keep(Fate),
     /// There is no such record: the row is done, and says so.
     Nothing,
     /// Another token, and once more at once.
@@ -117,7 +120,7 @@ pub enum Next {
 /// What stands before a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tried {
-    /// "Not there yet" in a row.
+    /// "Not there yet", or not all of it, in a row.
     pub attempts: u32,
     /// Spoiled tries in a row.
     pub failures: u32,
@@ -149,20 +152,15 @@ pub fn next(
     chance: u64,
 ) -> Next {
     match outcome {
-        Outcome::Answered(Answer::Document) => Next::Keep,
-        Outcome::Answered(Answer::Nothing) => Next::Nothing,
-        Outcome::Answered(Answer::NotYet) => {
-            let attempts = tried.attempts.saturating_add(1);
-            let Some(seconds) = again_s(attempts) else {
-                return give_up(Kind::WearableApiError, "never became available");
-            };
-            let after = Duration::from_secs(seconds.into());
-            // Later by up to a tenth: never earlier than the contract says.
-            let after = after.saturating_add(share(after / 10, chance));
-            let reason = outcome.name();
-            let fate = Fate::Later { after, attempts, failures: 0, reason };
-            Next::Later { fate, hold: None }
+        Outcome::Answered(Answer::Document) => Next::Keep(Fate::Done),
+        Outcome::Answered(Answer::Partly) => {
+            Next::Keep(again(outcome, tried, again_s, chance).unwrap_or(Fate::Done))
         }
+        Outcome::Answered(Answer::Nothing) => Next::Nothing,
+        Outcome::Answered(Answer::NotYet) => match again(outcome, tried, again_s, chance) {
+            Some(fate) => Next::Later { fate, hold: None },
+            None => give_up(Kind::WearableApiError, "never became available"),
+        },
         Outcome::Answered(Answer::Unauthorised) if !tried.renewed => Next::Renew,
         Outcome::Answered(Answer::Unauthorised) => give_up(Kind::AuthenticationError, NOT_TAKEN),
         Outcome::Answered(Answer::Forbidden) => {
@@ -192,6 +190,20 @@ pub fn next(
         | Outcome::TooSlow
         | Outcome::BrokenOff => spoiled(tried, outcome.name(), chance),
     }
+}
+
+/// When a vendor is asked again for what it does not have yet; none where its contract says that it never will.
+fn again(
+    outcome: Outcome,
+    tried: Tried,
+    again_s: impl Fn(u32) -> Option<u32>,
+    chance: u64,
+) -> Option<Fate> {
+    let attempts = tried.attempts.saturating_add(1);
+    let after = Duration::from_secs(again_s(attempts)?.into());
+    // Later by up to a tenth: never earlier than the contract says.
+    let after = after.saturating_add(share(after / 10, chance));
+    Some(Fate::Later { after, attempts, failures: 0, reason: outcome.name() })
 }
 
 /// Whether a row waits for this reason because its vendor was down, or out of reach.
@@ -257,6 +269,7 @@ mod tests {
     fn all() -> Vec<Outcome> {
         let answers = [
             Answer::Document,
+            Answer::Partly,
             Answer::Nothing,
             Answer::NotYet,
             Answer::Unauthorised,
@@ -292,7 +305,7 @@ mod tests {
     fn each_outcome_has_a_name_that_the_metric_knows() {
         let names: Vec<&str> = all().into_iter().map(Outcome::name).collect();
         let known = crate::telemetry::table::OUTCOME.values(&[]);
-        assert_eq!(names.iter().filter(|name| known.contains(name)).count(), 15, "{names:?}");
+        assert_eq!(names.iter().filter(|name| known.contains(name)).count(), 16, "{names:?}");
     }
 
     #[test]
@@ -307,6 +320,19 @@ mod tests {
         }
         let last = next(not_yet, Tried { attempts: 2, ..FRESH }, again_s, 0);
         assert!(matches!(last, Next::GiveUp { kind: Kind::WearableApiError, .. }), "{last:?}");
+    }
+
+    #[test]
+    fn a_part_is_kept_each_time_and_the_rest_is_asked_for_as_long_as_the_vendor_says() {
+        let part = |attempts| {
+            next(Outcome::Answered(Answer::Partly), Tried { attempts, ..FRESH }, again_s, 0)
+        };
+        let later = |attempts, after| {
+            let after = Duration::from_secs(after);
+            Next::Keep(Fate::Later { after, attempts, failures: 0, reason: "partly" })
+        };
+        assert_eq!([part(0), part(1)], [later(1, 30), later(2, 300)]);
+        assert_eq!(part(2), Next::Keep(Fate::Done), "what is there was kept: nothing is given up");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::plan::{self, Next, Outcome, Tried};
 use super::quota;
 use super::tokens::{Grant, Token, Tokens};
 use crate::error::{Error, Kind, Result};
+use crate::model::avro::Codec;
 use crate::model::contract::{Topic, header};
 use crate::model::event::Origin;
 use crate::model::id::{ConnectionId, PseudonymKey, sha256_hex};
@@ -25,7 +26,7 @@ use crate::stream::clock::{Stopwatch, now_us};
 use crate::stream::hydration::{Claimed, Fate, Queue, Room, Taken, Work};
 use crate::stream::{Sender, text};
 use crate::telemetry::metrics::Metrics;
-use crate::vendors::ask::{Answer, Api, Call, Need, Per, joined};
+use crate::vendors::ask::{Answer, Api, Call, Held, Need, Per, joined};
 use crate::vendors::history::{self, Window};
 
 /// A vendor whose records are fetched.
@@ -51,6 +52,8 @@ pub struct Hydrator<Q, T, S> {
     pub sender: S,
     /// The client.
     pub fetcher: Fetcher,
+    /// What reads the events that were told.
+    pub codec: Codec,
     /// The key of the keys in raw topics.
     pub pseudonyms: PseudonymKey,
     /// The limits.
@@ -107,6 +110,8 @@ impl Pace {
 const AWAY: Duration = Duration::from_secs(1);
 /// The most calls of one record; a vendor's file says less.
 const CALLS_MAX: usize = 64;
+/// The most events of a person that are looked through for what we have of a few days.
+const HELD_MAX: usize = 2_000;
 /// The most windows of history that a vendor is asked for at once: what they bring is not seen yet by who looks whether there
 /// is room.
 const HISTORY_AT_ONCE: usize = 2;
@@ -308,7 +313,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             return unasked(Kind::ValidationError, "the vendor's API has no such record");
         };
         let mut grant = self.tokens.access(desk.name, connection).await?;
-        let mut body = Body::default();
+        let mut body = Body { held: self.held(desk, connection, &need).await?, ..Body::default() };
         loop {
             let token = match grant {
                 Grant::Token(token) => token,
@@ -332,7 +337,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                     tried.renewed = true;
                     grant = self.tokens.renew(desk.name, connection, token.version).await?;
                 }
-                Next::Keep => match desk.api.then(&need, &body.answers) {
+                Next::Keep(_) => match desk.api.then(&need, &body.answers) {
                     Some(_) if body.answers.len() >= CALLS_MAX => {
                         return Ok(divided(row).unwrap_or_else(|| {
                             let reason = "the record takes too many calls";
@@ -344,7 +349,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                     None => {
                         let together = Outcome::Answered(desk.api.together(&need, &body.answers));
                         let next = plan::next(together, tried, |n| desk.api.again_s(n), chance());
-                        let whole = (next == Next::Keep)
+                        let whole = matches!(next, Next::Keep(_))
                             .then(|| self.document(desk, row, vendor_user, &body));
                         return Ok(Course::Asked(outcome.said(), next, whole));
                     }
@@ -352,7 +357,11 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                 // What came before says something of the record, or it would not have been asked for.
                 Next::Nothing if body.is_begun() => {
                     let document = self.document(desk, row, vendor_user, &body);
-                    return Ok(Course::Asked(outcome.said(), Next::Keep, Some(document)));
+                    return Ok(Course::Asked(
+                        outcome.said(),
+                        Next::Keep(Fate::Done),
+                        Some(document),
+                    ));
                 }
                 next => {
                     let next = self.told_off(desk, connection, outcome, whose, next).await?;
@@ -360,6 +369,33 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                 }
             }
         }
+    }
+
+    /// What we had before the vendor is asked, where it must be said.
+    async fn held(
+        &self,
+        desk: &Desk,
+        connection: ConnectionId,
+        need: &Need<'_>,
+    ) -> Result<Option<Bytes>> {
+        let Some((record_type, from, to)) = desk.api.held(need) else { return Ok(None) };
+        let told = self.queue.told(connection, (from, to), HELD_MAX).await?;
+        let mut held = Vec::new();
+        for event in &told {
+            let Ok(event) = self.codec.decode_event(event) else {
+                return Err(Error::internal("read an event that was told"));
+            };
+            if event.connection_id == connection && event.record_type == record_type {
+                held.push(Held {
+                    record_id: event.record_id,
+                    start_at: event.content.start_at,
+                    start_offset_s: event.content.start_offset_s,
+                    end_at: event.content.end_at,
+                });
+            }
+        }
+        let held = serde_json::to_vec(&held).map_err(|_| Error::internal("name what we have"))?;
+        Ok(Some(Bytes::from(held)))
     }
 
     /// Nothing where a call may be made, and it is counted. Until then a record waits where it is, as long as that is
@@ -448,7 +484,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     fn document(&self, desk: &Desk, row: &Claimed, vendor_user: &str, body: &Body) -> OutRecord {
         let value = joined(&body.answers);
         let sha256 = sha256_hex(&value);
-        let headers = Headers::with_capacity(12)
+        let mut headers = Headers::with_capacity(13)
             .with(header::VENDOR, text(desk.name))
             .with(header::DELIVERY_ID, text(sha256.get(..32).unwrap_or(&sha256)))
             .with(header::RECEIVED_AT, text(body.asked_at.unwrap_or_default().to_string()))
@@ -461,6 +497,9 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             .with(header::HTTP_STATUS, text(body.status.to_string()))
             .with(header::SOURCE, text(asked_by(row)))
             .with(header::SHA256, text(sha256));
+        if let Some(held) = &body.held {
+            headers.push(header::HELD, held.clone());
+        }
         let key = Some(self.key(desk, vendor_user));
         OutRecord { topic: Topic::RawDocuments, key, headers, value: Some(value) }
     }
@@ -480,8 +519,8 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     ) -> (Fate, Option<Duration>) {
         let done = match (next, document) {
             (Next::Later { fate, hold }, _) => return self.hold(desk, fate, hold).await,
-            (Next::Keep, Some(document)) => match self.sender.send(document).await {
-                Ok(_place) => Ok((Fate::Done, None)),
+            (Next::Keep(fate), Some(document)) => match self.sender.send(document).await {
+                Ok(_place) => Ok((fate, None)),
                 Err(error) if error.kind == Kind::PayloadTooLarge => {
                     let reason = "the body is above what the log takes";
                     self.give_up(desk, row, error.kind, reason).await
@@ -491,13 +530,13 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
             (Next::Nothing, _) => Ok((Fate::Nothing, None)),
             (Next::GiveUp { kind, reason }, _) => self.give_up(desk, row, kind, reason).await,
             // A document without its body, or a renewal that was not made: neither can be.
-            (Next::Keep | Next::Renew, _) => Err(Error::internal("keep a document")),
+            (Next::Keep(_) | Next::Renew, _) => Err(Error::internal("keep a document")),
         };
         done.unwrap_or_else(|error| {
             self.failed(desk, &error);
             match plan::spoiled(tried, error.kind.name(), chance()) {
                 Next::Later { fate, hold } => (fate, hold),
-                Next::Keep | Next::Nothing | Next::Renew | Next::GiveUp { .. } => {
+                Next::Keep(_) | Next::Nothing | Next::Renew | Next::GiveUp { .. } => {
                     (Fate::Untried, None)
                 }
             }
@@ -602,6 +641,8 @@ struct Body {
     status: u16,
     /// When the first call went out, µs.
     asked_at: Option<Micros>,
+    /// What we had before, where it must be said.
+    held: Option<Bytes>,
 }
 
 impl Body {

@@ -122,6 +122,9 @@ pub mod header {
     pub const RECORD_TYPE: &str = "record_type";
     /// The id of the record that was asked for (`raw-documents`): what an answer that is a list was asked for by.
     pub const RECORD_ID: &str = "record_id";
+    /// What we had before it was asked for, where what the body does not name is gone (`raw-documents`): JSON, the array of
+    /// [`crate::vendors::ask::Held`].
+    pub const HELD: &str = "held";
     /// The connection whose consent it was fetched under, hyphenated hexadecimal (`raw-documents`).
     pub const CONNECTION: &str = "connection";
     /// The status of the answer, decimal (`raw-documents`).
@@ -173,7 +176,7 @@ pub mod header {
     pub const COUNT: &str = "count";
 
     /// Every whole name above.
-    pub const ALL: [&str; 35] = [
+    pub const ALL: [&str; 36] = [
         VENDOR,
         DELIVERY_ID,
         RECEIVED_AT,
@@ -186,6 +189,7 @@ pub mod header {
         VENDOR_USER,
         RECORD_TYPE,
         RECORD_ID,
+        HELD,
         CONNECTION,
         HTTP_STATUS,
         ORIGIN,

@@ -14,6 +14,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use deadpool_postgres::Pool;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -25,6 +26,7 @@ use crate::error::Result;
 use crate::model::event::Origin;
 use crate::model::id::ConnectionId;
 use crate::model::state::HydrationKey;
+use crate::model::time::Micros;
 use crate::stream::clock::Stopwatch;
 use crate::stream::hydration::{Bucket, Claimed, Depth, Fate, HISTORY, Queue, Taken, Work};
 
@@ -244,6 +246,14 @@ const DEPTHS: &str = "
          (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8 AS us) AS clock
     WHERE state = 'waiting' GROUP BY vendor";
 
+const TOLD: &str = "
+    SELECT r.event FROM revisions AS r
+    WHERE r.user_id IN (SELECT user_id FROM connections WHERE id = $1)
+      AND r.measured_at BETWEEN $2 AND $3 AND r.op = 1
+      AND NOT EXISTS (SELECT FROM revisions AS later
+                      WHERE later.event_id = r.event_id AND later.revision > r.revision)
+    ORDER BY r.measured_at DESC LIMIT $4";
+
 const STANDINGS: &str = "
     SELECT coalesce(h.connection, t.connection),
            CASE WHEN EXISTS (SELECT FROM paused AS p WHERE p.connection = t.connection)
@@ -384,6 +394,18 @@ impl Queue for PostgresQueue {
         let subject = connection.map_or(APP, |connection| connection.0);
         let parameters: [&(dyn ToSql + Sync); 3] = [&vendor, &subject, &us(time)];
         self.ask("hold a vendor's calls", HOLD, &parameters).await.map(|_none| ())
+    }
+
+    async fn told(
+        &self,
+        connection: ConnectionId,
+        (from, to): (Micros, Micros),
+        at_most: usize,
+    ) -> Result<Vec<Bytes>> {
+        let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&connection.0, &from, &to, &at_most];
+        let rows = self.ask("see what was told", TOLD, &parameters).await?;
+        rows.iter().map(|row| Ok(Bytes::from(get::<Vec<u8>>(row, 0)?))).collect()
     }
 
     async fn depths(&self) -> Result<Vec<Depth>> {

@@ -116,6 +116,7 @@ pub async fn open(
     let vault = PostgresVault::new(&config.postgres, keys)?;
     let followed = pointers(config, &fetcher, metrics, &stop)?;
     let (room, measured) = room(config, &stop)?;
+    let codec = patiently(|| stop.is_cancelled(), || super::codec(config)).await?;
     let hydrator = Arc::new(Hydrator {
         queue: PostgresQueue::new(&config.postgres)?,
         tokens: Keyring::new(
@@ -128,6 +129,7 @@ pub async fn open(
         room,
         sender,
         fetcher,
+        codec,
         pseudonyms: pseudonyms(config),
         settings: config.hydrator.clone(),
         metrics: metrics.clone(),

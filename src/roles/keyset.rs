@@ -151,7 +151,7 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vendors::wire::tink::Signer;
+    use crate::sim::signer::Signer;
 
     #[tokio::test]
     async fn a_file_is_read_again_and_what_is_no_keyset_leaves_the_last_in_force() {

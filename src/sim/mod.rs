@@ -21,6 +21,7 @@ pub mod oracle;
 pub mod plain;
 pub mod real;
 pub mod sender;
+pub mod signer;
 pub mod store;
 pub mod traffic;
 pub mod txn;

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use secrecy::SecretString;
 
 use uuid::Uuid;
@@ -164,6 +165,15 @@ pub trait Queue: Send + Sync + 'static {
         connection: Option<ConnectionId>,
         time: Duration,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// What was told last of a connection's person and stands, as it was sent: events that were measured from then to then,
+    /// both included; at most so many.
+    fn told(
+        &self,
+        connection: ConnectionId,
+        measured: (Micros, Micros),
+        at_most: usize,
+    ) -> impl Future<Output = Result<Vec<Bytes>>> + Send;
 
     /// How many records wait, by vendor.
     fn depths(&self) -> impl Future<Output = Result<Vec<Depth>>> + Send;

@@ -159,6 +159,7 @@ pub const OUTCOME: Label = label(
     &[
         "document",
         "nothing",
+        "partly",
         "not_yet",
         "unauthorised",
         "forbidden",

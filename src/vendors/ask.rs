@@ -14,7 +14,9 @@
 //! never archived as one.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
+use crate::model::time::Micros;
 use crate::vendors::Named;
 use crate::vendors::history::{Collection, Poll};
 
@@ -66,6 +68,19 @@ impl Call {
     }
 }
 
+/// A record that we have, as far as it says whether an answer should name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The vendor's id.
+    pub record_id: String,
+    /// Its start, µs.
+    pub start_at: Option<Micros>,
+    /// The offset at its start, s.
+    pub start_offset_s: Option<i32>,
+    /// Its end, µs.
+    pub end_at: Option<Micros>,
+}
+
 /// Whose calls a quota counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Per {
@@ -93,6 +108,9 @@ pub struct Quota {
 pub enum Answer {
     /// The record is in the body.
     Document,
+    /// A part of the record is in the answers, and more of it may come ([`Api::together`] alone says so): they are kept,
+    /// and it is asked for again as [`Api::again_s`] says, until that gives up. What is there does not wait for the rest.
+    Partly,
     /// There is no such record, and that is an answer, not a delay: the row is done, and nothing is archived.
     Nothing,
     /// The record is not there yet: again later, as [`Api::again_s`] says.
@@ -168,6 +186,12 @@ pub trait Api: Sync {
         None
     }
 
+    /// Of which records it must be said what we have ([`crate::model::contract::header::HELD`]): their type, and from when
+    /// to when they were measured, at least. For vendors that say that something is gone and not what.
+    fn held(&self, _need: &Need<'_>) -> Option<(&'static str, Micros, Micros)> {
+        None
+    }
+
     /// What an answer of this status means.
     fn answer(&self, status: u16, headers: &dyn Named) -> Answer {
         usual(status, headers)
@@ -200,7 +224,8 @@ pub trait Api: Sync {
         None
     }
 
-    /// How many seconds after the `attempt`-th [`Answer::NotYet`] in a row (from 1) it is asked again; none gives up.
+    /// How many seconds after the `attempt`-th [`Answer::NotYet`] or [`Answer::Partly`] in a row (from 1) it is asked
+    /// again; none gives up: what was never there, or the rest of what was.
     fn again_s(&self, attempt: u32) -> Option<u32>;
 
     /// How its tokens are renewed; none where they cannot be.

@@ -1,6 +1,6 @@
 //! Dexcom as it is played, asked as it is asked: day by day while it grows, and in windows. What comes of it is what is true.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use biometric_bridge::model::connection::{Connection, FOR_EVER};
@@ -125,7 +125,7 @@ impl Bridge {
         let later = events.iter().filter(|event| event.revision > 1);
         let taken = later.filter(|event| !event.content.removed.is_empty()).count();
         let lines: Vec<Line> = stage.story().lines().collect();
-        (compare(&lines, &events.iter().collect::<Vec<_>>()), taken)
+        (compare(&lines, &events.iter().collect::<Vec<_>>(), &HashSet::new()), taken)
     }
 }
 

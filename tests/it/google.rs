@@ -13,7 +13,8 @@ use biometric_bridge::model::event::Op;
 use biometric_bridge::model::record::Headers;
 use biometric_bridge::model::record::OutRecord;
 use biometric_bridge::model::state::Coordinates;
-use biometric_bridge::model::time::Day;
+use biometric_bridge::model::time::{Day, Micros};
+use biometric_bridge::sim::signer::Signer;
 use biometric_bridge::sim::world::fault::Shares;
 use biometric_bridge::sim::world::player::{Ask, Played};
 use biometric_bridge::sim::world::stage::Stage;
@@ -21,8 +22,8 @@ use biometric_bridge::sim::world::story::{Plan, Story};
 use biometric_bridge::sim::world::truth::Truth;
 use biometric_bridge::stream::Sender;
 use biometric_bridge::telemetry::metrics::Metrics;
-use biometric_bridge::vendors::ask::Need;
-use biometric_bridge::vendors::wire::tink::{Keyset, Signer};
+use biometric_bridge::vendors::ask::{Held, Need};
+use biometric_bridge::vendors::wire::tink::Keyset;
 use biometric_bridge::vendors::{self, Raw, VendorRecord, What};
 use bytes::Bytes;
 use http::Request;
@@ -159,6 +160,26 @@ fn escaped(text: &str) -> String {
 
 type Key = (String, String, String);
 
+/// What we have of a person's records of this type that were measured within this time.
+fn held(
+    last: &BTreeMap<Key, VendorRecord>,
+    vendor_user: &str,
+    (record_type, from, to): (&str, Micros, Micros),
+) -> Vec<Held> {
+    let own = last.iter().filter(|((user, kind, _), record)| {
+        let at = record.content.measured_at();
+        let within = at.is_some_and(|at| (from..=to).contains(&at));
+        user == vendor_user && kind == record_type && record.op == Op::Upsert && within
+    });
+    let held = |((_, _, record_id), record): (&Key, &VendorRecord)| Held {
+        record_id: record_id.clone(),
+        start_at: record.content.start_at,
+        start_offset_s: record.content.start_offset_s,
+        end_at: record.content.end_at,
+    };
+    own.map(held).collect()
+}
+
 /// Asks for all that the notifications of a story name, as the hydrator does; gives the last record of each.
 fn told(stage: &mut Stage) -> BTreeMap<Key, VendorRecord> {
     let google = vendors::find("google").expect("a vendor");
@@ -195,9 +216,13 @@ fn told(stage: &mut Stage) -> BTreeMap<Key, VendorRecord> {
                 answers.push(Bytes::from(reply.body));
                 call = api.then(&need, &answers);
             }
-            let headers = Headers::new()
+            let mut headers = Headers::new()
                 .with(header::VENDOR_USER, account.vendor_user.clone())
                 .with(header::RECORD_ID, record_id.clone());
+            if let Some(what) = api.held(&need) {
+                let held = held(&last, vendor_user, what);
+                headers.push(header::HELD, serde_json::to_vec(&held).expect("JSON"));
+            }
             let body = vendors::ask::joined(&answers);
             // A day is over by the time at which it is looked at.
             let received_at = notice.at + 10 * 86_400_000_000;

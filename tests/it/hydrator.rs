@@ -8,16 +8,19 @@ use biometric_bridge::hydrator::tokens::Keyring;
 use biometric_bridge::hydrator::worker::{Desk, Hydrator};
 use biometric_bridge::hydrator::{Settings, tokens};
 use biometric_bridge::model::contract::{Topic, header};
-use biometric_bridge::model::id::{PseudonymKey, sha256_hex};
+use biometric_bridge::model::event::{BiometricEvent, Content};
+use biometric_bridge::model::id::{ConnectionId, PseudonymKey, sha256_hex};
 use biometric_bridge::model::record::OutRecord;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use biometric_bridge::stream::hydration::Fate;
 use biometric_bridge::telemetry::metrics::Metrics;
 use biometric_bridge::vendors::ask::{Manner, Per, Quota};
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::played::{SECRET, Server};
 use crate::ports::{Door, Log, ONE, Played, Rows, Safe};
+use crate::schema::{self, codec};
 
 type InMemory = Hydrator<Rows, Keyring<Safe>, Log>;
 
@@ -69,6 +72,7 @@ impl World {
             room: Arc::new(room.clone()),
             sender: log.clone(),
             fetcher,
+            codec: codec(),
             pseudonyms: PseudonymKey::new(b"not-a-secret-test-key"),
             settings,
             metrics: metrics.clone(),
@@ -252,6 +256,53 @@ async fn a_form_is_posted_and_its_answer_s_body_is_judged() {
     rows.add("whoop", "posted/busy");
     assert!(matches!(rows.until("posted/busy").await, Fate::Later { reason: "limited", .. }));
     assert_eq!(*rows.held.lock().unwrap(), [(None, Duration::from_secs(60))]);
+    world.end().await;
+}
+
+/// What is there of a record is archived and does not wait for the rest, which is asked for.
+#[tokio::test]
+async fn a_part_is_archived_and_the_rest_is_asked_for() {
+    let world = World::start(Rows::with("whoop", &[]), live()).await;
+    let part = r#"{"status":"partly"}"#;
+    world.server.documents.lock().unwrap().insert("posted/part".to_owned(), part.to_owned());
+    world.rows.add("whoop", "posted/part");
+    let fate = world.rows.until("posted/part").await;
+    assert!(matches!(fate, Fate::Later { attempts: 1, reason: "partly", .. }), "{fate:?}");
+    let sent = world.log.of(Topic::RawDocuments);
+    assert_eq!(sent[0].value.as_deref(), Some(part.as_bytes()));
+    world.end().await;
+}
+
+/// Where a vendor says that something is gone and not what, the body goes with what we had of this connection and type.
+#[tokio::test]
+async fn what_we_had_goes_with_a_body_that_says_what_is_left() {
+    let rows = Rows::default();
+    let event = |connection_id, record_type: &str, record_id: &str| {
+        let event = BiometricEvent {
+            connection_id,
+            record_type: record_type.to_owned(),
+            record_id: record_id.to_owned(),
+            content: Content { end_at: Some(7), ..Content::default() },
+            ..schema::record().revised(1)
+        };
+        Bytes::from(codec().encode_event(Topic::BiometricEvents, &event).expect("bytes"))
+    };
+    let another = ConnectionId(uuid::Uuid::max());
+    *rows.told.lock().unwrap() = vec![
+        event(ONE, "sleep", "night-1"),
+        event(ONE, "workout", "run-1"),
+        event(another, "sleep", "night-2"),
+    ];
+    let world = World::start(rows.clone(), live()).await;
+    for path in ["gone/1", "record"] {
+        world.server.documents.lock().unwrap().insert(path.to_owned(), "{}".to_owned());
+        rows.add("whoop", path);
+        assert_eq!(rows.until(path).await, Fate::Done);
+    }
+    let sent = world.log.of(Topic::RawDocuments);
+    let held: Vec<Option<&str>> = sent.iter().map(|it| it.headers.text(header::HELD)).collect();
+    let had = r#"[{"record_id":"night-1","start_at":null,"start_offset_s":null,"end_at":7}]"#;
+    assert_eq!(held, [Some(had), None]);
     world.end().await;
 }
 

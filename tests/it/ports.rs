@@ -13,6 +13,7 @@ use biometric_bridge::model::event::Origin;
 use biometric_bridge::model::id::{ConnectionId, Source};
 use biometric_bridge::model::record::OutRecord;
 use biometric_bridge::model::state::{Coordinates, HydrationKey};
+use biometric_bridge::model::time::Micros;
 use biometric_bridge::stream::Sender;
 use biometric_bridge::stream::hydration::{
     Bucket, Claimed, Depth, Fate, HISTORY, Pair, Queue, Room, Stored, Taken, Vault, Work,
@@ -77,6 +78,19 @@ impl Api for Played {
         (goes_on && answers.last()? == "{\"a\":1}").then(|| Call::get(path))
     }
 
+    /// What is posted may be there in part.
+    fn together(&self, _need: &Need<'_>, answers: &[Bytes]) -> Answer {
+        match answers {
+            [one] if one == r#"{"status":"partly"}"# => Answer::Partly,
+            _ => Answer::Document,
+        }
+    }
+
+    /// Of what is gone it must be said what we have.
+    fn held(&self, need: &Need<'_>) -> Option<(&'static str, Micros, Micros)> {
+        need.record_id.starts_with("gone").then_some(("sleep", 0, 1))
+    }
+
     fn limits(&self, headers: &dyn Named) -> Per {
         if headers.first_two("x-whose")[0].is_some() { Per::User } else { Per::App }
     }
@@ -110,6 +124,8 @@ pub(crate) struct Rows {
     /// How many permits there are still; absent for as many as are asked for.
     pub(crate) permits: Arc<Mutex<Option<usize>>>,
     pub(crate) held: Arc<Mutex<Vec<Held>>>,
+    /// What was told.
+    pub(crate) told: Arc<Mutex<Vec<Bytes>>>,
     /// How many permits history's share has still; absent for as many as are asked for.
     pub(crate) share: Arc<Mutex<Option<usize>>>,
     /// The one connection that all calls share, as a small pool has it.
@@ -271,6 +287,16 @@ impl Queue for Rows {
     ) -> Result<()> {
         self.held.lock().unwrap().push((connection, time));
         Ok(())
+    }
+
+    async fn told(
+        &self,
+        _connection: ConnectionId,
+        _measured: (Micros, Micros),
+        at_most: usize,
+    ) -> Result<Vec<Bytes>> {
+        let _wire = self.call().await;
+        Ok(self.told.lock().unwrap().iter().take(at_most).cloned().collect())
     }
 
     async fn depths(&self) -> Result<Vec<Depth>> {

@@ -21,7 +21,7 @@ use proptest::prelude::*;
 
 const IDS: SchemaIds = SchemaIds { normalised: 1, events: 2, terra_events: 2 };
 
-fn codec() -> Codec {
+pub(crate) fn codec() -> Codec {
     Codec::new(IDS).expect("embedded schemas parse")
 }
 
@@ -66,7 +66,7 @@ fn reading() -> Reading {
     }
 }
 
-fn record() -> NormalisedRecord {
+pub(crate) fn record() -> NormalisedRecord {
     let user = User::parse("user-1").expect("a user");
     let connection = ConnectionId::derive("terra", "vendor-user", &user);
     NormalisedRecord {
@@ -119,7 +119,11 @@ fn trigger() -> Trigger {
     }
 }
 
-fn event(record: NormalisedRecord, revision: i32, triggers: Vec<Trigger>) -> BiometricEvent {
+pub(crate) fn event(
+    record: NormalisedRecord,
+    revision: i32,
+    triggers: Vec<Trigger>,
+) -> BiometricEvent {
     BiometricEvent { triggers, ..record.revised(revision) }
 }
 

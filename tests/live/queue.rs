@@ -187,6 +187,32 @@ async fn who_is_not_connected_any_more_has_no_vendor_user() {
 }
 
 /// Three replicas with eight workers each, as fast as they can: together exactly what the window allows.
+/// What was taken back, or is measured at another time by now, is not what stands.
+#[tokio::test]
+async fn what_was_told_and_stands_is_found_by_its_time() {
+    let (world, queue) = world(&["a"]).await;
+    for (event, revision, measured_at, op, whose) in [
+        (1, 1, Some(10), 1, "user-1"),
+        (1, 2, Some(50), 1, "user-1"),
+        (2, 1, Some(10), 1, "user-1"),
+        (2, 2, None, 2, "user-1"),
+        (3, 1, Some(20), 1, "user-1"),
+        (4, 1, Some(15), 1, "user-2"),
+        (5, 1, Some(9), 1, "user-1"),
+        (6, 1, Some(21), 1, "user-1"),
+    ] {
+        let measured_at = measured_at.map_or("NULL".to_owned(), |at: i64| at.to_string());
+        let row = format!(
+            "INSERT INTO revisions VALUES ('00000000-0000-0000-0000-00000000000{event}',
+             {measured_at}, {revision}, {op}, '', '', '{whose}', 'whoop', '{event}')"
+        );
+        world.sql(&row).await;
+    }
+    let told = |from, to, most| queue.told(connection(), (from, to), most);
+    assert_eq!(told(10, 20, 9).await.expect("told"), [&b"3"[..]]);
+    assert_eq!(told(9, 50, 2).await.expect("told"), [&b"1"[..], b"6"], "the latest");
+}
+
 #[tokio::test]
 async fn all_replicas_together_never_exceed_a_quota() {
     let (world, _queue) = world(&[]).await;

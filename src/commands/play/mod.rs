@@ -217,6 +217,7 @@ async fn perform(
     let excuses = stage.excuses(now);
     if let Some(ledger) = &mut ledger {
         write_lines(ledger, excuses.iter().cloned().map(Line::Excuse))?;
+        write_lines(ledger, stage.ends(now).into_iter().map(Line::End))?;
     }
     let waiting = stage.waiting(now);
     say(out, &summary(&stage, excuses.len(), waiting, what.output.json))?;

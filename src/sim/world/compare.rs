@@ -4,10 +4,11 @@
 //! asked, but the last one must be the last that was announced, or one that came about after it. Findings name values:
 //! the people are invented.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::truth::{Excuse, Line, Truth};
+use super::truth::{End, Excuse, Line, Truth};
 use crate::model::event::{BiometricEvent, Content, Merge, Op, Reading};
+use crate::model::id::{ConnectionId, User};
 use crate::model::time::Micros;
 
 /// What came of a comparison.
@@ -28,13 +29,22 @@ pub struct Found {
 /// Vendor, our user, record type, record id.
 type Key<'a> = (&'a str, &'a str, &'a str, &'a str);
 
-/// Compares events with a ledger. Events of people whom the ledger does not know are nobody's concern here.
+/// How long before the end of its person's tokens a version may have come about that is explained by it, µs: a day.
+const UNDER_WAY_US: Micros = 86_400_000_000;
+
+/// Compares events with a ledger. Events of people whom the ledger does not know are nobody's concern here. Of the
+/// connections in `given_up` a dead letter says that they have no token any more.
 #[must_use]
-pub fn compare<'a>(lines: &'a [Line], events: &[&'a BiometricEvent]) -> Found {
+pub fn compare<'a>(
+    lines: &'a [Line],
+    events: &[&'a BiometricEvent],
+    given_up: &HashSet<ConnectionId>,
+) -> Found {
     let mut found = Found::default();
     let mut records: BTreeMap<Key<'a>, Vec<&'a Truth>> = BTreeMap::new();
     let mut people: HashMap<&'a str, &'a str> = HashMap::new();
     let mut excuses: HashMap<Key<'a>, &'a Excuse> = HashMap::new();
+    let mut ends: HashMap<(&'a str, &'a str), &'a End> = HashMap::new();
     for line in lines {
         if let Line::Version(truth) = line {
             people.insert(&truth.vendor_user, &truth.user);
@@ -47,8 +57,15 @@ pub fn compare<'a>(lines: &'a [Line], events: &[&'a BiometricEvent]) -> Found {
         {
             excuses.insert((&excuse.vendor, user, &excuse.record_type, &excuse.record_id), excuse);
         }
+        if let Line::End(end) = line
+            && let Some(user) = people.get(end.vendor_user.as_str())
+            && let Some(of) = User::parse(user)
+            && given_up.contains(&ConnectionId::derive(&end.vendor, &end.vendor_user, &of))
+        {
+            ends.insert((&end.vendor, user), end);
+        }
     }
-    let users: std::collections::HashSet<(&str, &str)> =
+    let users: HashSet<(&str, &str)> =
         records.keys().map(|(vendor, user, _, _)| (*vendor, *user)).collect();
     let mut published: BTreeMap<Key<'a>, Vec<&'a BiometricEvent>> = BTreeMap::new();
     for event in events {
@@ -71,7 +88,8 @@ pub fn compare<'a>(lines: &'a [Line], events: &[&'a BiometricEvent]) -> Found {
         let whole = gathered(&events);
         let events: Vec<&BiometricEvent> =
             if whole.is_empty() { events } else { whole.iter().collect() };
-        hold(&mut found, &key, (&versions, &events), excuses.get(&key).copied());
+        let why = (excuses.get(&key).copied(), ends.get(&(key.0, key.1)).copied());
+        hold(&mut found, &key, (&versions, &events), why);
     }
     found
 }
@@ -114,7 +132,7 @@ fn hold(
     found: &mut Found,
     key: &Key<'_>,
     (versions, events): (&[&Truth], &[&BiometricEvent]),
-    excuse: Option<&Excuse>,
+    (excuse, end): (Option<&Excuse>, Option<&End>),
 ) {
     let mut last: Option<usize> = None;
     for event in events {
@@ -142,17 +160,21 @@ fn hold(
         let now = versions.get(at);
         at >= told || now.zip(versions.get(told)).is_some_and(|(now, told)| now.says_as(told))
     };
-    if last.is_some_and(enough) {
+    // What nobody ever heard of need not be taken back.
+    let never_was = events.is_empty() && versions.get(told).is_some_and(|truth| truth.gone);
+    if never_was || last.is_some_and(enough) {
         *found.counted.entry("records as they are").or_default() += 1;
         return;
     }
-    let order = versions.get(told).map_or(0, |truth| truth.order);
+    let (order, at) = versions.get(told).map_or((0, 0), |truth| (truth.order, truth.at));
     let what = match last.and_then(|at| versions.get(at)) {
         Some(truth) => format!("{} has version {} of {order}", named(key), truth.order),
         None => format!("{} version {order}", named(key)),
     };
-    match excuse.filter(|excuse| excuse.order <= order) {
-        Some(excuse) => found.explained.push(format!("{what}: {}", excuse.reason)),
+    let excuse = excuse.filter(|excuse| excuse.order <= order).map(|excuse| &excuse.reason);
+    let end = end.filter(|end| end.at.saturating_sub(UNDER_WAY_US) <= at).map(|end| &end.reason);
+    match excuse.or(end) {
+        Some(reason) => found.explained.push(format!("{what}: {reason}")),
         None => found.missing.push(what),
     }
 }
@@ -368,10 +390,20 @@ mod tests {
     }
 
     fn run(truths: &[Truth], excuses: &[Excuse], events: &[BiometricEvent]) -> Found {
+        held(truths, excuses, (&[], &HashSet::new()), events)
+    }
+
+    fn held(
+        truths: &[Truth],
+        excuses: &[Excuse],
+        (ends, given_up): (&[End], &HashSet<ConnectionId>),
+        events: &[BiometricEvent],
+    ) -> Found {
         let mut lines: Vec<Line> =
             truths.iter().map(|truth| Line::Version(Box::new(truth.clone()))).collect();
         lines.extend(excuses.iter().cloned().map(Line::Excuse));
-        compare(&lines, &events.iter().collect::<Vec<_>>())
+        lines.extend(ends.iter().cloned().map(Line::End));
+        compare(&lines, &events.iter().collect::<Vec<_>>(), given_up)
     }
 
     fn sizes(found: &Found) -> [usize; 4] {
@@ -464,6 +496,26 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_persons_tokens_explains_what_was_under_way_and_was_given_up() {
+        let one = Truth { at: UNDER_WAY_US, ..truth(1, 40.5) };
+        let connection = event(&one, 1).connection_id;
+        let explained = |at: Micros, given_up: &[ConnectionId]| {
+            let end = End {
+                vendor: "whoop".to_owned(),
+                vendor_user: "43".to_owned(),
+                at,
+                reason: "consent was withdrawn".to_owned(),
+            };
+            let given_up = given_up.iter().copied().collect();
+            let found = held(std::slice::from_ref(&one), &[], (&[end], &given_up), &[]);
+            sizes(&found) == [0, 0, 0, 1]
+        };
+        assert!(explained(1, &[connection]) && explained(2 * UNDER_WAY_US, &[connection]));
+        assert!(!explained(2 * UNDER_WAY_US + 1, &[connection]), "more than a day before");
+        assert!(!explained(1, &[]), "nobody says that it was given up");
+    }
+
+    #[test]
     fn every_field_counts() {
         let one = truth(1, 40.5);
         type Change = fn(&mut BiometricEvent);
@@ -493,6 +545,8 @@ mod tests {
         assert_eq!(sizes(&found), [0, 1, 0, 0], "a record that is not true");
         let gone = Truth { gone: true, ..truth(2, 1.0) };
         let events = [event(&one, 1), event(&gone, 2)];
-        assert_eq!(sizes(&run(&[one, gone], &[], &events)), [0; 4]);
+        assert_eq!(sizes(&run(&[one.clone(), gone.clone()], &[], &events)), [0; 4]);
+        assert_eq!(sizes(&run(&[one.clone(), gone.clone()], &[], &[])), [0; 4], "never heard of");
+        assert_eq!(sizes(&run(&[one, gone], &[], &events[..1])), [1, 0, 0, 0], "it still stands");
     }
 }

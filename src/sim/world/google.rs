@@ -19,7 +19,7 @@ use super::quota::Limit;
 use super::story::{Account, Made, Notice, Telling, Version};
 use super::truth::Truth;
 use crate::model::time::{Day, Micros};
-use crate::vendors::wire::tink::Signer;
+use crate::sim::signer::Signer;
 
 /// Google.
 pub static PLAYER: Google = Google;
@@ -60,11 +60,15 @@ impl Player for Google {
 
     fn records(&self, telling: &Telling<'_>) -> Vec<Made> {
         let mut records = Vec::new();
-        for day in telling.life {
+        for (nth, day) in telling.life.iter().enumerate() {
             records.push(sleeps(telling, &day.night));
             records.extend(day.nap.as_ref().map(|nap| sleeps(telling, nap)));
             records.extend(day.workout.as_ref().map(|workout| exercises(telling, workout)));
-            records.extend(days(telling, day));
+            // Who travels may wake twice on a date, and a date has one record: the later night's.
+            let mut later = telling.life.iter().skip(nth + 1);
+            if later.all(|later| later.night.day != day.night.day) {
+                records.extend(days(telling, day));
+            }
         }
         records
     }
@@ -218,7 +222,7 @@ fn source() -> Value {
     })
 }
 
-/// A sleep: perhaps not processed at first, perhaps scored again.
+/// A sleep: perhaps not processed at first, perhaps scored again, perhaps deleted: its time is said then, and no name.
 fn sleeps(telling: &Telling<'_>, sleep: &Sleep) -> Made {
     let seed = telling.seed.of("sleep", sleep.number);
     let id = seed.uuid();
@@ -254,7 +258,14 @@ fn sleeps(telling: &Telling<'_>, sleep: &Sleep) -> Made {
         }
         telling.version(truth, &json!({ "name": name, "dataSource": source(), "sleep": data }))
     };
-    let versions = course.into_iter().map(version).collect();
+    let last = course.last().map_or(synced, |(at, _)| *at);
+    let mut versions: Vec<Version> = course.into_iter().map(version).collect();
+    if hit(Fault::Delete, "delete") {
+        let mut gone = telling.gone("sleep", &id, last + 9 * HOUR);
+        let (start, end) = ((sleep.start, sleep.start_offset_s), (sleep.end, sleep.end_offset_s));
+        gone.truth.during(start, Some(end), sleep.day);
+        versions.push(gone);
+    }
     Made { path: format!("/{name}"), versions }
 }
 

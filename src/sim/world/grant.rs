@@ -19,8 +19,8 @@ pub struct Grant {
     revoked_at: Option<Micros>,
     /// From when on an exchange's answer is lost, once.
     lost_at: Option<Micros>,
-    /// Whether it was lost.
-    pub lost: bool,
+    /// When it was lost.
+    lost: Option<Micros>,
     /// Whether a refresh token is good for one exchange.
     rotates: bool,
 }
@@ -54,7 +54,7 @@ impl Grant {
         until: Micros,
     ) -> Self {
         let access = vec![(0, until)];
-        Self { seed, vendor, pairs: 1, access, revoked_at, lost_at, lost: false, rotates }
+        Self { seed, vendor, pairs: 1, access, revoked_at, lost_at, lost: None, rotates }
     }
 
     /// The so-many-th pair, from 0.
@@ -80,6 +80,16 @@ impl Grant {
         self.revoked_at.is_some_and(|revoked| revoked <= at)
     }
 
+    /// Since when there is no way to another token, and why; nothing while there is one.
+    #[must_use]
+    pub fn ended(&self, at: Micros) -> Option<(Micros, &'static str)> {
+        let revoked = self.revoked_at.filter(|revoked| *revoked <= at);
+        let revoked = revoked.map(|at| (at, "consent was withdrawn"));
+        let lost =
+            self.lost.map(|at| (at, "the answer to an exchange of the refresh token was lost"));
+        revoked.into_iter().chain(lost).min()
+    }
+
     /// The refresh token that is good now.
     #[must_use]
     pub fn refresh(&self) -> String {
@@ -95,8 +105,8 @@ impl Grant {
         let number = self.pairs;
         self.pairs += 1;
         // Where the old token is still good, an answer that is lost is asked for again.
-        if self.rotates && !self.lost && self.lost_at.is_some_and(|lost| lost <= at) {
-            self.lost = true;
+        if self.rotates && self.lost.is_none() && self.lost_at.is_some_and(|lost| lost <= at) {
+            self.lost = Some(at);
             return Exchange::Lost;
         }
         self.access.retain(|(_, until)| at < *until);
@@ -154,8 +164,9 @@ mod tests {
         };
         assert_eq!(lost.exchange(&second.refresh, 40, 140), Exchange::Lost);
         assert_eq!(lost.exchange(&second.refresh, 41, 141), Exchange::Refused);
-        assert!(lost.lost && lost.takes(&second.access, 129));
+        assert!(lost.ended(41).is_some_and(|(at, _)| at == 40) && lost.takes(&second.access, 129));
         let (mut revoked, first) = grant(Some(50), None);
+        assert!(revoked.ended(49).is_none() && revoked.ended(50).is_some());
         assert!(revoked.takes(&first.access, 49) && !revoked.takes(&first.access, 50));
         assert_eq!(revoked.exchange(&first.refresh, 50, 150), Exchange::Refused);
     }

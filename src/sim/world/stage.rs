@@ -14,7 +14,7 @@ use super::quota::Quotas;
 use super::story::{Account, Notice, Story, Version, Way};
 use super::subscription::{Handshake, Subscriptions};
 use super::terra::LINK_S;
-use super::truth::Excuse;
+use super::truth::{End, Excuse};
 use crate::model::time::Micros;
 
 /// The vendors while they are asked.
@@ -519,6 +519,21 @@ impl Stage {
         (0..self.story.entries.len()).filter_map(excuse).collect()
     }
 
+    /// Who can be asked for no more, since when and why.
+    #[must_use]
+    pub fn ends(&self, at: Micros) -> Vec<End> {
+        let end = |(account, grant): (&Account, &Grant)| {
+            let (at, reason) = grant.ended(at)?;
+            Some(End {
+                vendor: account.vendor.name().to_owned(),
+                vendor_user: account.vendor_user.clone(),
+                at,
+                reason: reason.to_owned(),
+            })
+        };
+        self.story.accounts.iter().zip(&self.grants).filter_map(end).collect()
+    }
+
     /// The last version that was announced and has to be fetched, where nobody was given it or a later one.
     fn unseen(&self, place: usize) -> Option<&Version> {
         let entry = self.story.entries.get(place)?;
@@ -540,13 +555,8 @@ impl Stage {
             let dead = link.is_dead(at, self.speed);
             return dead.then_some("the link to it had expired before it was followed");
         }
-        if grant.is_revoked(at) {
-            return Some("consent was withdrawn before it was fetched");
-        }
-        if grant.lost {
-            return Some("the answer to an exchange of the refresh token was lost");
-        }
-        self.unheard.get(&place).map(|(_, why)| *why)
+        let ended = grant.ended(at).map(|(_, why)| why);
+        ended.or_else(|| self.unheard.get(&place).map(|(_, why)| *why))
     }
 }
 

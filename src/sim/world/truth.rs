@@ -31,6 +31,8 @@ pub enum Line {
     Version(Box<Truth>),
     /// Why a record may be without its last version.
     Excuse(Excuse),
+    /// Since when nothing of a person can be fetched.
+    End(End),
 }
 
 /// A record in one version, as its vendor knows it.
@@ -129,6 +131,23 @@ pub struct Interval {
     pub start: Micros,
     /// Until, µs.
     pub end: Micros,
+}
+
+/// Since when nothing of a person can be fetched: there is no token to be had any more.
+///
+/// What was served by then may be missing nevertheless: a record can take several calls, and a call can be answered by
+/// one of the vendor's faults. So what is missing is explained by it where it came about at most a day before, and only
+/// where a dead letter says that its person's records were given up for the want of a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The vendor.
+    pub vendor: String,
+    /// The vendor's id of the person.
+    pub vendor_user: String,
+    /// Since when, in simulated time, µs.
+    pub at: Micros,
+    /// The reason.
+    pub reason: String,
 }
 
 /// Why a record may be without its last version, or without any.

@@ -10,7 +10,7 @@ use crate::model::time::Micros;
 use crate::vendors::VendorRecord;
 use crate::vendors::garmin::sheet::{Span, USUAL, head, second};
 use crate::vendors::wire::json::At;
-use crate::vendors::wire::sheet::{Field, Head, Sheet, Zone, boolean, field, id, number, seconds};
+use crate::vendors::wire::sheet::{Field, Head, Sheet, Zone, boolean, field, id, number};
 
 const FIELDS: &[Field] = &[
     field(&["averageHeartRateInBeatsPerMinute"], "heart_rate").method("mean").context("workout"),
@@ -69,10 +69,7 @@ pub(super) fn summary(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRe
         let method = if manual { "manual" } else { "automatic" };
         sheet.content.recording_method = Some(method.to_owned());
     }
-    if let (Some(metric), Some(end)) = (metric::find("workout_session"), sheet.end) {
-        let length = seconds(sheet.start.at_us, end.at_us);
-        sheet.add(metric, length, None, None);
-    }
+    sheet.lasted("workout_session");
     sheet.fields(item, FIELDS)?;
     if on_foot {
         sheet.fields(item, ON_FOOT)?;

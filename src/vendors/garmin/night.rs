@@ -8,7 +8,7 @@ use crate::vendors::garmin::sheet::{
     Names, Samples, Span, USUAL, any, grown, head, of_night, positive, samples, second,
 };
 use crate::vendors::wire::json::At;
-use crate::vendors::wire::sheet::{Field, Head, Sheet, Zone, field, number, seconds};
+use crate::vendors::wire::sheet::{Field, Head, Sheet, Zone, field, number};
 
 const STAGED: &[Field] = &[
     field(&["deepSleepDurationInSeconds"], "sleep_deep_duration"),
@@ -84,7 +84,7 @@ pub(super) fn sleep(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorReco
     let mut sheet = of_night(&head, "sleep", item, span)?;
     sheet.attribute("is_nap", "false");
     validated(&mut sheet, validation);
-    session(&mut sheet);
+    sheet.lasted("sleep_session");
     sheet.fields(item, STAGED)?;
     let mut asleep = 0.0;
     let mut staged = false;
@@ -109,13 +109,6 @@ pub(super) fn sleep(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorReco
     Ok(records)
 }
 
-fn session(sheet: &mut Sheet<'_>) {
-    if let (Some(metric), Some(end)) = (metric::find("sleep_session"), sheet.end) {
-        let length = seconds(sheet.start.at_us, end.at_us);
-        sheet.add(metric, length, None, None);
-    }
-}
-
 /// A nap. Its offset is its own, and so is its day: a flight may lie between it and the night.
 fn one_nap(head: &Head, nap: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(nap.object()?, NAP)?;
@@ -124,7 +117,7 @@ fn one_nap(head: &Head, nap: &At<'_>) -> Result<VendorRecord, Reject> {
     sheet.belongs(span.date_of_end(), "sleep_end");
     sheet.attribute("is_nap", "true");
     validated(&mut sheet, validation(nap, "napValidation")?);
-    session(&mut sheet);
+    sheet.lasted("sleep_session");
     Ok(sheet.finish())
 }
 

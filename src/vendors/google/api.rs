@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 
-use crate::vendors::ask::{Api, Call, Need, Per, Quota, Renewal};
+use crate::model::time::Micros;
+use crate::vendors::ask::{Answer, Api, Call, Need, Per, Quota, Renewal};
 use crate::vendors::google::Google;
 use crate::vendors::google::types::{self, Form, Type};
 use crate::vendors::google::window::Window;
@@ -27,6 +28,10 @@ const POINTS: u32 = 5_000;
 /// Ours: the longest token of a page that is sent back.
 const TOKEN_BYTES_MAX: usize = 4_096;
 
+const DAY_US: Micros = 86_400_000_000;
+/// Ours: no exercise is longer; one that is, is not known to be had by the day on which it began.
+const SESSION_US: Micros = 3 * DAY_US;
+
 impl Api for Google {
     fn base(&self) -> &'static str {
         "https://health.googleapis.com/v4"
@@ -46,6 +51,24 @@ impl Api for Google {
         let mut call = self.ask(need)?;
         call.query.push(("pageToken", token));
         Some(call)
+    }
+
+    /// A list may still have what was deleted, and what we have may not be known to us yet.
+    fn together(&self, need: &Need<'_>, _answers: &[Bytes]) -> Answer {
+        match Window::parse(need.record_id) {
+            Some(window) if window.gone => Answer::Partly,
+            _ => Answer::Document,
+        }
+    }
+
+    fn held(&self, need: &Need<'_>) -> Option<(&'static str, Micros, Micros)> {
+        let kind = types::of_record(need.record_type).filter(|kind| kind.is_session())?;
+        let window = Window::parse(need.record_id).filter(|window| window.gone)?;
+        Some((
+            kind.record_type(),
+            window.from.start_utc_us() - DAY_US,
+            window.until.start_utc_us() + SESSION_US,
+        ))
     }
 
     fn again_s(&self, attempt: u32) -> Option<u32> {
@@ -131,6 +154,18 @@ mod tests {
             assert_eq!(filter_of(record_type, two), expected);
             assert_eq!(filter_of(record_type, &format!("{two}/gone")), expected);
         }
+    }
+
+    #[test]
+    fn of_what_was_deleted_it_is_said_what_we_have_and_it_is_asked_for_again() {
+        let (day, gone) = ("2026-03-28/2026-03-29", "2026-03-28/2026-03-29/gone");
+        let day_us = crate::model::time::Day::parse("2026-03-28").expect("a day").start_utc_us();
+        let of = |days: i64| day_us + days * DAY_US;
+        assert_eq!(VENDOR.held(&need("window.sleep", gone)), Some(("sleep", of(-1), of(4))));
+        assert_eq!(VENDOR.held(&need("window.sleep", day)), None);
+        assert_eq!(VENDOR.held(&need("window.steps", gone)), None, "a day is known by its date");
+        assert_eq!(VENDOR.together(&need("window.sleep", gone), &[]), Answer::Partly);
+        assert_eq!(VENDOR.together(&need("window.sleep", day), &[]), Answer::Document);
     }
 
     #[test]

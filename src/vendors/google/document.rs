@@ -1,14 +1,15 @@
 //! What Google's lists say, as records.
 //!
 //! A list is all that there is of a type in the days that it was asked for. So a day in it is whole, and where a deletion
-//! had it asked for, a day that is not in it has nothing any more. That is not said where a point of the list is bad:
-//! it may have been that day's.
+//! had it asked for, a day that is not in it has nothing any more, and a session that we had and that is not in it is
+//! gone. That is not said where a point of the list is bad: it may have been that one.
 
 use std::collections::BTreeSet;
 
 use crate::error::{Path, Reject};
 use crate::model::contract::header;
 use crate::model::time::Day;
+use crate::vendors::ask::Held;
 use crate::vendors::consent::is_id;
 use crate::vendors::google::day::{self, Days, Measured};
 use crate::vendors::google::types::{self, Form, Type};
@@ -171,6 +172,7 @@ impl List<'_> {
     }
 
     fn end(self) -> Vec<Item> {
+        let gone = self.gone();
         let (mut items, asked, after) = (self.items, self.asked, self.after);
         let mut add = |index, record| {
             let what = What::Record(Box::new(record));
@@ -180,12 +182,36 @@ impl List<'_> {
         for (index, record) in self.days.records(&head, self.kind) {
             add(index, record);
         }
-        let told = self.window.filter(|window| window.gone && !self.bad && !self.kind.is_session());
-        for day in told.iter().flat_map(Window::days).filter(|day| !self.seen.contains(day)) {
-            add(after, thin::tombstone(VENDOR.name(), self.kind.record_type(), day.to_string()));
+        for record_id in gone {
+            add(after, thin::tombstone(VENDOR.name(), self.kind.record_type(), record_id));
         }
         items.sort_by_key(|item| item.index);
         items
+    }
+
+    /// What a deletion asked for and is not there any more.
+    fn gone(&self) -> Vec<String> {
+        let Some(window) = self.window.filter(|window| window.gone && !self.bad) else {
+            return Vec::new();
+        };
+        if !self.kind.is_session() {
+            let days = window.days().filter(|day| !self.seen.contains(day));
+            return days.map(|day| day.to_string()).collect();
+        }
+        let named = |record_id: &str| {
+            self.items.iter().any(|item| match &item.what {
+                What::Record(record) => record.record_id == record_id,
+                _ => false,
+            })
+        };
+        let held = self.raw.headers.get(header::HELD);
+        let held: Vec<Held> =
+            held.and_then(|held| serde_json::from_slice(held).ok()).unwrap_or_default();
+        let of_window = held.into_iter().filter(|held| {
+            let listed_by = self.kind.listed_by(held);
+            listed_by.is_some_and(|at_us| window.has(Day::of_utc(at_us)))
+        });
+        of_window.map(|held| held.record_id).filter(|record_id| !named(record_id)).collect()
     }
 }
 

@@ -12,8 +12,8 @@
 //! - A sleep and an exercise have names, and are records by them, at their `updateTime`. What is sampled, and what is
 //!   counted over a while, has none: all of a type on a UTC day is one record, which the next list of that day replaces.
 //!   What a day says in one value is a record by its date. So of these a deletion is what the next list does not have.
-//! - A deletion of a sleep or an exercise names neither, and nothing here knows what there was: it is dead-lettered, and
-//!   the session stands.
+//! - A deletion of a sleep or an exercise names neither: what we had in those days and the next list of them does not
+//!   name is gone. What is on its way meanwhile is not known to be had, so the list is asked for again, and again.
 //! - What has no end yet has no values; so has a sleep that is not processed. A day whose heart rate may still change is
 //!   tentative with its value, because nobody says when it does not.
 //! - Days have no zone: their dates are the person's, their instants are not known.
@@ -204,9 +204,6 @@ fn changes(element: &At<'_>) -> Result<Vec<What>, Reject> {
         None if types::is_untaken(named.text()?) => return Ok(vec![What::Ignored(UNTAKEN)]),
         None => return Ok(vec![What::Ignored("unknown type")]),
     };
-    if gone && kind.is_session() {
-        return Err(operation.invalid("a deletion of sessions that names none of them"));
-    }
     let windows = window::of_notification(data, kind, gone)?;
     let fetch = |window: window::Window| What::Fetch {
         record_type: kind.windows,

@@ -6,7 +6,7 @@ use crate::model::time::Micros;
 use crate::vendors::VendorRecord;
 use crate::vendors::google::point::{self, amount_at, instant, interval, word};
 use crate::vendors::wire::json::At;
-use crate::vendors::wire::sheet::{Field, Sheet, Time, Zone, boolean, field, seconds};
+use crate::vendors::wire::sheet::{Field, Sheet, Time, Zone, boolean, field};
 
 /// Seconds in a minute.
 const S_PER_MIN: f64 = 60.0;
@@ -108,7 +108,7 @@ pub(super) fn sleep(
         "tentative".clone_into(&mut sheet.content.state);
         return Ok(sheet.finish());
     }
-    lasted(&mut sheet, "sleep_session");
+    sheet.lasted("sleep_session");
     for (path, name) in SLEEP {
         minutes(&mut sheet, name, amount_at(data, path)?);
     }
@@ -182,7 +182,7 @@ pub(super) fn exercise(
         "tentative".clone_into(&mut sheet.content.state);
         return Ok(sheet.finish());
     }
-    lasted(&mut sheet, "workout_session");
+    sheet.lasted("workout_session");
     point::fields(&mut sheet, data, EXERCISE)?;
     if known.flatten().is_some_and(|(.., on_foot)| *on_foot) {
         point::fields(&mut sheet, data, ON_FOOT)?;
@@ -196,12 +196,4 @@ fn version(point: &At<'_>, data: &At<'_>) -> Result<Option<Micros>, Reject> {
     let within = data.get("updateTime").map(read).transpose()?;
     let beside = point.get("updateTime").map(read).transpose()?;
     Ok(within.or(beside))
-}
-
-/// How long it lasted.
-fn lasted(sheet: &mut Sheet<'_>, name: &str) {
-    if let (Some(metric), Some(end)) = (metric::find(name), sheet.end) {
-        let length = seconds(sheet.start.at_us, end.at_us);
-        sheet.add(metric, length, None, None);
-    }
 }

@@ -1,6 +1,7 @@
 //! Google against its contract: who is believed, what is asked for, and the traps of `vendors.md` §6.6.
 
 use bytes::Bytes;
+use serde_json::json;
 
 use super::window::Window;
 use super::{SIGNATURES, VENDOR};
@@ -10,7 +11,7 @@ use crate::model::event::{Content, Op, flag};
 use crate::model::record::Headers;
 use crate::model::time::{Day, Micros, Moment};
 use crate::vendors::wire::hmac::Key;
-use crate::vendors::wire::tink::{Keyset, Signer};
+use crate::vendors::wire::tink::{Keyset, pinned};
 use crate::vendors::{
     Item, KeyUser, Raw, Request, Secrets, Vendor as _, VendorRecord, Verified, What,
 };
@@ -26,24 +27,18 @@ const VERIFICATION: &str = r#"{"type":"verification"}"#;
 const USER: &str = "3f7a9c21";
 
 struct Door {
-    signer: Signer,
     keyset: Keyset,
     keys: Vec<Key>,
 }
 
 impl Door {
     fn new() -> Self {
-        let signer = Signer::new(7).expect("a key");
-        let keyset = Keyset::parse(signer.keyset().as_bytes()).expect("a keyset");
-        Self { signer, keyset, keys: vec![Key::new(SECRET.as_bytes())] }
+        let keyset = Keyset::parse(pinned::KEYSET.as_bytes()).expect("a keyset");
+        Self { keyset, keys: vec![Key::new(SECRET.as_bytes())] }
     }
 
     fn secrets(&self) -> Secrets<'_> {
         Secrets { signing: &self.keys, keyset: Some(&self.keyset), ..Secrets::default() }
-    }
-
-    fn sign(&self, body: &str) -> String {
-        self.signer.sign(body.as_bytes()).expect("a signature")
     }
 
     fn verify(&self, body: &str, headers: &[(&str, &str)]) -> Result<Verified, Kind> {
@@ -111,31 +106,30 @@ fn fetches(items: &[Item]) -> Vec<(i32, &str, &str)> {
 
 #[test]
 fn a_request_names_the_secret_and_is_signed_under_either_name() {
-    let (door, body) = (Door::new(), fixture!("sleep"));
-    let signature = door.sign(body);
+    let (door, body, signature) = (Door::new(), pinned::BODY, pinned::SIGNATURE);
     for name in SIGNATURES {
-        let verified = door.verify(body, &[("authorization", SECRET), (name, &signature)]);
+        let verified = door.verify(body, &[("authorization", SECRET), (name, signature)]);
         assert_eq!(verified.map(|it| it.scheme), Ok("google-tink-ecdsa-p256"), "{name}");
     }
     let [one, other] = SIGNATURES;
     for headers in [
-        &[(one, signature.as_str())][..],
+        &[(one, signature)][..],
         &[("authorization", SECRET)],
         &[("authorization", SECRET), (one, "")],
         &[("authorization", SECRET), (one, "AQAA")],
-        &[("authorization", SECRET), ("x-oura-signature", &signature)],
-        &[("authorization", SECRET), (one, &signature), (one, &signature)],
-        &[("authorization", SECRET), (one, &signature), (other, &signature)],
-        &[("authorization", SECRET), ("authorization", SECRET), (one, &signature)],
+        &[("authorization", SECRET), ("x-oura-signature", signature)],
+        &[("authorization", SECRET), (one, signature), (one, signature)],
+        &[("authorization", SECRET), (one, signature), (other, signature)],
+        &[("authorization", SECRET), ("authorization", SECRET), (one, signature)],
         // Byte for byte: the scheme is a part of it.
-        &[("authorization", "not-a-secret-test-key"), (one, &signature)],
-        &[("authorization", "bearer not-a-secret-test-key"), (one, &signature)],
-        &[("authorization", "Bearer not-a-secret-test-key "), (one, &signature)],
+        &[("authorization", "not-a-secret-test-key"), (one, signature)],
+        &[("authorization", "bearer not-a-secret-test-key"), (one, signature)],
+        &[("authorization", "Bearer not-a-secret-test-key "), (one, signature)],
     ] {
         assert_eq!(door.verify(body, headers), Err(Kind::SignatureInvalid), "{headers:?}");
     }
     let newline = format!("{body}\n");
-    let headers = [("authorization", SECRET), (one, &*signature)];
+    let headers = [("authorization", SECRET), (one, signature)];
     assert_eq!(door.verify(&newline, &headers), Err(Kind::SignatureInvalid));
 }
 
@@ -143,21 +137,19 @@ fn a_request_names_the_secret_and_is_signed_under_either_name() {
 fn of_two_live_secrets_either_is_named() {
     let mut door = Door::new();
     door.keys.push(Key::new(b"not-a-secret-other-key"));
-    let signature = door.sign("[]");
     for secret in [SECRET, "not-a-secret-other-key"] {
-        let headers = [("authorization", secret), (SIGNATURES[0], &*signature)];
-        assert!(door.verify("[]", &headers).is_ok(), "{secret}");
+        let headers = [("authorization", secret), (SIGNATURES[0], pinned::SIGNATURE)];
+        assert!(door.verify(pinned::BODY, &headers).is_ok(), "{secret}");
     }
 }
 
 #[test]
 fn without_a_keyset_nothing_is_accepted_and_nothing_is_refused() {
-    let (door, body) = (Door::new(), fixture!("sleep"));
-    let signature = door.sign(body);
+    let (door, body, signature) = (Door::new(), pinned::BODY, pinned::SIGNATURE);
     let keyless = Secrets { keyset: None, ..door.secrets() };
     let verify =
         |headers: &[(&str, &str)]| VENDOR.verify(&request(body, &of(headers)), &keyless, 0);
-    let both = [("authorization", SECRET), (SIGNATURES[0], &*signature)];
+    let both = [("authorization", SECRET), (SIGNATURES[0], signature)];
     assert_eq!(verify(&both), Err(Kind::WearableApiError), "Google is to send it again");
     // Who does not know the secret does not learn how we are.
     assert_eq!(verify(&both[1..]), Err(Kind::SignatureInvalid));
@@ -264,12 +256,16 @@ fn the_key_is_the_one_person_of_a_body() {
 }
 
 #[test]
-fn a_deletion_of_a_session_is_not_passed_over() {
+fn a_deletion_of_a_session_asks_for_the_days_that_it_names() {
     let items = parse(fixture!("deleted_sleep")).expect("items");
-    let What::Bad(bad) = &items[0].what else { panic!("{:?}", items[0]) };
-    assert_eq!((bad.kind, bad.at.as_str()), (Kind::ValidationError, "[0].data.operation"));
-    let rest = fetches(&items);
-    assert_eq!(rest, [(1, "window.daily_heart_rate_variability", "2026-03-29/2026-03-30/gone")]);
+    assert_eq!(
+        fetches(&items),
+        [
+            (0, "window.sleep", "2026-03-28/2026-03-29/gone"),
+            (0, "window.sleep", "2026-03-29/2026-03-30/gone"),
+            (1, "window.daily_heart_rate_variability", "2026-03-29/2026-03-30/gone"),
+        ]
+    );
 }
 
 // ── what came ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -289,6 +285,39 @@ fn what_a_list_does_not_have_any_more_is_gone() {
     assert!(records(&items).is_empty(), "what is bad may have been of that day");
     let items = read("{}", "sleep", &format!("{days}/gone"));
     assert!(items.is_empty(), "no session is known by its day");
+}
+
+/// Of what we had, only what the list would have if it were there: a night by its end, an exercise by the date on which it
+/// began where it was.
+#[test]
+fn a_session_that_we_had_and_the_list_does_not_have_is_gone() {
+    let gone = |body: &str, record_type: &str, held: &str| -> Vec<String> {
+        let headers = Headers::new()
+            .with(header::VENDOR_USER, USER)
+            .with(header::RECORD_ID, "2026-03-29/2026-03-30/gone")
+            .with(header::HELD, held.to_owned());
+        let body = Bytes::from(body.to_owned());
+        let raw = Raw { headers: &headers, body: &body, received_at: 0 };
+        let items = VENDOR.document(&raw, record_type).expect("a list");
+        let gone = records(&items).into_iter().filter(|it| it.op == Op::Delete);
+        gone.map(|it| it.record_id.clone()).collect()
+    };
+    let held = |record_id: &str, start: &str, offset: i32, end: &str| {
+        json!({
+            "record_id": record_id, "start_at": micros(start), "start_offset_s": offset,
+            "end_at": micros(end),
+        })
+    };
+    let listed = "a1b2c3d4-e5f6-7890-1234-567890abcdef";
+    let late = held("late", "2026-03-29T22:00:00Z", 7_200, "2026-03-30T01:00:00Z");
+    let early = held("early", "2026-03-28T23:00:00Z", 7_200, "2026-03-29T01:00:00Z");
+    let still = held(listed, "2026-03-28T22:14:30Z", 3_600, "2026-03-29T06:02:30Z");
+    let all = json!([late, early, still]).to_string();
+    assert_eq!(gone(fixture!("document_sleep"), "sleep", &all), ["early"]);
+    assert_eq!(gone("{}", "sleep", &all), ["early", listed]);
+    assert_eq!(gone("{}", "workout", &all), ["early"], "where late was, it was the 30th already");
+    assert!(gone(fixture!("document_sleep_one_bad"), "sleep", &all).is_empty());
+    assert!(gone("{}", "sleep", "[]").is_empty() && gone("{}", "sleep", "?").is_empty());
 }
 
 #[test]

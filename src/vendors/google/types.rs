@@ -3,6 +3,8 @@
 //! A type is called `heart-rate` in paths and notifications, `heart_rate` in filters, `heartRate` in points. What is in
 //! no table here is unknown, and is counted until somebody looks at it.
 
+use crate::model::time::Micros;
+use crate::vendors::ask::Held;
 use crate::vendors::history::{self, Collection, collection};
 use crate::vendors::wire::sheet::{Field, field};
 
@@ -53,6 +55,18 @@ impl Type {
     /// Whether it is asked for by the person's dates; else by UTC days. Of an exercise Google filters by nothing else.
     pub(super) const fn is_civil(&self) -> bool {
         matches!(self.form, Form::Exercise | Form::Daily(..))
+    }
+
+    /// By which time Google lists a session in a window's days; nothing where that is not known.
+    pub(super) fn listed_by(&self, held: &Held) -> Option<Micros> {
+        match self.form {
+            Form::Sleep => held.end_at,
+            Form::Exercise => {
+                let offset_us = Micros::from(held.start_offset_s?) * 1_000_000;
+                held.start_at?.checked_add(offset_us)
+            }
+            Form::Sample(_) | Form::Interval(_) | Form::Daily(..) => None,
+        }
     }
 
     /// Our name of its records.

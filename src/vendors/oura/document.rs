@@ -24,7 +24,7 @@ use crate::vendors::history;
 use crate::vendors::oura::{day, id, session};
 use crate::vendors::wire::answer::objects;
 use crate::vendors::wire::json::{self, At, Json};
-use crate::vendors::wire::sheet::{Head, SKEW_US, Sheet, Time, Zone, number, seconds};
+use crate::vendors::wire::sheet::{Head, SKEW_US, Sheet, Time, Zone, number};
 use crate::vendors::wire::{thin, unit};
 use crate::vendors::{Item, Raw, VendorRecord, What};
 
@@ -152,14 +152,6 @@ pub(super) fn attribute(
         sheet.attribute(ours, word);
     }
     Ok(())
-}
-
-/// How long it lasted.
-pub(super) fn lasted(sheet: &mut Sheet<'_>, name: &str) {
-    if let (Some(metric), Some(end)) = (metric::find(name), sheet.end) {
-        let length = seconds(sheet.start.at_us, end.at_us);
-        sheet.add(metric, length, None, None);
-    }
 }
 
 /// The longest interval of a series that is believed, seconds.

@@ -4,7 +4,7 @@ use crate::error::Reject;
 use crate::model::metric;
 use crate::model::time::Micros;
 use crate::vendors::VendorRecord;
-use crate::vendors::oura::document::{attribute, day_of, gone, key, lasted, series, times, word};
+use crate::vendors::oura::document::{attribute, day_of, gone, key, series, times, word};
 use crate::vendors::wire::json::At;
 use crate::vendors::wire::sheet::{Field, Head, Sheet, Zone, boolean, field};
 
@@ -54,7 +54,7 @@ pub(super) fn sleep(head: &Head, at: &At<'_>) -> Result<VendorRecord, Reject> {
     attribute(&mut sheet, at, ("sleep_algorithm_version", "algorithm"), &["v1", "v2"])?;
     let reasons = ["foreground_sleep_analysis", "bedtime_edit"];
     attribute(&mut sheet, at, ("sleep_analysis_reason", "analysis_reason"), &reasons)?;
-    lasted(&mut sheet, "sleep_session");
+    sheet.lasted("sleep_session");
     sheet.fields(at, SLEEP)?;
     series(&mut sheet, at, "heart_rate", ("heart_rate", "sleep"))?;
     series(&mut sheet, at, "hrv", ("hrv_rmssd", "sleep"))?;
@@ -133,7 +133,7 @@ pub(super) fn workout(head: &Head, at: &At<'_>) -> Result<VendorRecord, Reject> 
         _ => "unknown",
     };
     sheet.content.recording_method = Some(method.to_owned());
-    lasted(&mut sheet, "workout_session");
+    sheet.lasted("workout_session");
     sheet.fields(at, WORKOUT)?;
     if matches!(sport, Some("walking" | "running" | "hiking" | "nordicWalking")) {
         sheet.fields(at, ON_FOOT)?;

@@ -30,9 +30,7 @@ use crate::vendors::history::{self, Collection, Window};
 use crate::vendors::wire::answer::objects;
 use crate::vendors::wire::hmac::hex_over;
 use crate::vendors::wire::json::{self, At, Json};
-use crate::vendors::wire::sheet::{
-    Field, Head, Sheet, Time, Zone, field, integer, number, seconds,
-};
+use crate::vendors::wire::sheet::{Field, Head, Sheet, Time, Zone, field, integer, number};
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, VendorRecord, Verified, What};
 
 mod biosensing;
@@ -395,7 +393,7 @@ fn sleep(head: &Head, at: &At<'_>, _: Option<&Night>) -> Result<VendorRecord, Re
     let times = (night.start, Some(night.end));
     let mut sheet = Sheet::new(head, "sleep", night.day.to_string(), Zone::unknown(), times);
     sheet.belongs(Some(night.day), "vendor_day");
-    lasted(&mut sheet, "sleep_session");
+    sheet.lasted("sleep_session");
     sheet.fields(at, SLEEP)?;
     let mut total = Some(0.0);
     for part in [&["light_sleep"], &["deep_sleep"], &["rem_sleep"]] {
@@ -410,14 +408,6 @@ fn sleep(head: &Head, at: &At<'_>, _: Option<&Night>) -> Result<VendorRecord, Re
     series(&mut sheet, at, &night, ("heart_rate_samples", "heart_rate", None))?;
     stages(&mut sheet, at, &night)?;
     Ok(sheet.finish())
-}
-
-/// How long it lasted.
-fn lasted(sheet: &mut Sheet<'_>, name: &str) {
-    if let (Some(metric), Some(end)) = (metric::find(name), sheet.end) {
-        let length = seconds(sheet.start.at_us, end.at_us);
-        sheet.add(metric, length, None, None);
-    }
 }
 
 /// Averages of the four hours that begin half an hour after falling asleep.
@@ -655,7 +645,7 @@ fn workout(head: &Head, at: &At<'_>, _: Option<&Night>) -> Result<VendorRecord, 
     if let Some(sport) = sport {
         sheet.attribute("sport", sport);
     }
-    lasted(&mut sheet, "workout_session");
+    sheet.lasted("workout_session");
     sheet.fields(at, WORKOUT)?;
     if sport.is_some_and(|sport| FEET.contains(&sport)) {
         sheet.fields(at, ON_FOOT)?;

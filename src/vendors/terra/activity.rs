@@ -8,12 +8,9 @@
 
 use crate::error::Reject;
 use crate::model::event::Op;
-use crate::model::metric;
 use crate::vendors::VendorRecord;
 use crate::vendors::terra::day::{OXYGEN, TOTALS, VO2, upload};
-use crate::vendors::terra::record::{
-    Field, Head, Sheet, Time, Zone, field, id, integer, number, seconds,
-};
+use crate::vendors::terra::record::{Field, Head, Sheet, Time, Zone, field, id, integer, number};
 use crate::vendors::terra::sport;
 use crate::vendors::terra::vitals::{self, Saturation};
 use crate::vendors::wire::json::At;
@@ -71,10 +68,7 @@ pub(super) fn read(head: &Head, item: &At<'_>) -> Result<Vec<VendorRecord>, Reje
         sheet.attribute("sport", sport::name(kind));
     }
     sheet.device(item)?;
-    if let Some(metric) = metric::find("workout_session") {
-        let length = seconds(start.at_us, end.at_us);
-        sheet.add(metric, length, None, None);
-    }
+    sheet.lasted("workout_session");
     measure(&mut sheet, item, kind.is_some_and(sport::is_on_foot))?;
     Ok(vec![sheet.finish()])
 }

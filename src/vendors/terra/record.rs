@@ -7,8 +7,8 @@ use crate::model::metric::{self, Metric};
 use crate::vendors::VendorRecord;
 use crate::vendors::wire::json::At;
 pub(super) use crate::vendors::wire::sheet::{
-    Field, Head, Series, Sheet, Time, Zone, boolean, field, id, integer, number, samples, seconds,
-    series, text, visit,
+    Field, Head, Series, Sheet, Time, Zone, boolean, field, id, integer, number, samples, series,
+    text, visit,
 };
 
 impl Head {

@@ -15,7 +15,7 @@ use crate::model::time::{Day, Micros};
 use crate::vendors::VendorRecord;
 use crate::vendors::terra::record::{
     Field, Head, Score, Series, Sheet, Zone, boolean, field, id, integer, name_of, named, number,
-    seconds, series, visit,
+    series, visit,
 };
 use crate::vendors::terra::vitals;
 use crate::vendors::wire::json::At;
@@ -156,10 +156,7 @@ fn session_day(sheet: &Sheet<'_>, nap: Option<bool>) -> Option<Day> {
 }
 
 fn measure(sheet: &mut Sheet<'_>, item: &At<'_>) -> Result<(), Reject> {
-    if let (Some(metric), Some(end)) = (metric::find("sleep_session"), sheet.end) {
-        let length = seconds(sheet.start.at_us, end.at_us);
-        sheet.add(metric, length, None, None);
-    }
+    sheet.lasted("sleep_session");
     sheet.fields(item, FIELDS)?;
     if let (Some(value), Some(metric)) = (
         number(item, &["sleep_durations_data", "sleep_efficiency"])?,

@@ -84,6 +84,18 @@ impl Api for Whoop {
         Some(Call::get(path))
     }
 
+    /// The cycle that a sleep began may come after its recovery.
+    fn together(&self, need: &Need<'_>, answers: &[Bytes]) -> Answer {
+        match (need.record_type, answers) {
+            ("recovery", [sleep, _, cycles, ..])
+                if night(sleep).is_some_and(|night| !has_cycle(cycles, night.cycle)) =>
+            {
+                Answer::Partly
+            }
+            _ => Answer::Document,
+        }
+    }
+
     fn answer(&self, status: u16, headers: &dyn Named) -> Answer {
         match usual(status, headers) {
             Answer::Limited(after) => Answer::Limited(after.or(number(headers, RESET_S))),
@@ -179,6 +191,18 @@ fn night(sleep: &[u8]) -> Option<Night> {
     Some(Night { cycle, start, end: end.to_owned() })
 }
 
+/// Whether this page of cycles has this one; so it is where it is no page, so that the reader says so.
+fn has_cycle(page: &[u8], id: u64) -> bool {
+    let Ok(json) = json::parse(page) else { return true };
+    let root = json.root();
+    let Some(records) = root.get("records") else { return true };
+    let Ok(mut cycles) = records.items() else { return true };
+    cycles.any(|cycle| {
+        let found = cycle.get("id").and_then(|id| id.integer().ok());
+        found.is_none_or(|found| u64::try_from(found) == Ok(id))
+    })
+}
+
 /// The page of a collection from a day and a half or more before this sleep to its end: the night before is in it.
 fn around(sleep: &[u8], collection: &str) -> Option<Call> {
     let night = night(sleep)?;
@@ -266,6 +290,26 @@ mod tests {
         let next = VENDOR.then(&cycle, &answers[..1]).map(|call| call.path);
         assert_eq!(next.as_deref(), Some("/v2/cycle/93840022/sleep"));
         assert_eq!(VENDOR.then(&cycle, &answers[..2]), None);
+    }
+
+    #[test]
+    fn a_recovery_without_its_cycle_is_a_part() {
+        let id = format!("recovery:{SLEEP}");
+        let times = r#""start":"2026-03-28T22:14:30.000Z","end":"2026-03-29T06:02:30.000Z""#;
+        let sleep = format!(r#"{{"cycle_id":93840022,"nap":false,{times}}}"#);
+        let together = |record_type, cycles: &str| {
+            let answers = [sleep.as_str(), "{}", cycles, "{}"].map(|it| Bytes::from(it.to_owned()));
+            VENDOR.together(&need(record_type, &id), &answers)
+        };
+        let there = r#"{"records":[{"id":93840022},{"id":93840021}]}"#;
+        let before = r#"{"records":[{"id":93840021}]}"#;
+        assert_eq!(together("recovery", there), Answer::Document);
+        assert_eq!(together("recovery", before), Answer::Partly);
+        assert_eq!(together("recovery", r#"{"records":[]}"#), Answer::Partly);
+        assert_eq!(together("cycle", before), Answer::Document, "it has no page of cycles");
+        for bad in ["{}", "<html>", r#"{"records":7}"#, r#"{"records":[{"id":"7"}]}"#] {
+            assert_eq!(together("recovery", bad), Answer::Document, "the reader says why: {bad}");
+        }
     }
 
     #[test]

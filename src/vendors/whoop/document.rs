@@ -29,9 +29,7 @@ use crate::vendors::history;
 use crate::vendors::whoop::{sport, user};
 use crate::vendors::wire::answer::{Stands, objects};
 use crate::vendors::wire::json::{self, At};
-use crate::vendors::wire::sheet::{
-    Field, Head, Sheet, Time, Zone, boolean, field, number, seconds,
-};
+use crate::vendors::wire::sheet::{Field, Head, Sheet, Time, Zone, boolean, field, number};
 use crate::vendors::wire::unit;
 use crate::vendors::{Item, Raw, VendorRecord, What};
 
@@ -270,7 +268,7 @@ fn sleep(head: &Head, at: &At<'_>) -> Result<VendorRecord, Reject> {
     sheet.belongs(day_of(&night), "sleep_end");
     sheet.attribute("is_nap", night.is_nap.to_string());
     if let Some(score) = score(&mut sheet, at)? {
-        lasted(&mut sheet, "sleep_session");
+        sheet.lasted("sleep_session");
         sheet.fields(&score, SLEEP)?;
         for (parts, name) in
             [(ASLEEP.as_slice(), "sleep_total_duration"), (NEEDED.as_slice(), "sleep_need")]
@@ -304,7 +302,7 @@ fn workout(head: &Head, at: &At<'_>) -> Result<VendorRecord, Reject> {
         sheet.attribute("sport", kind);
     }
     if let Some(score) = score(&mut sheet, at)? {
-        lasted(&mut sheet, "workout_session");
+        sheet.lasted("workout_session");
         sheet.fields(&score, WORKOUT)?;
         energy(&mut sheet, &score, "energy_active", Some("workout"))?;
         if kind.is_some_and(sport::is_on_foot) {
@@ -380,14 +378,6 @@ fn score<'a>(sheet: &mut Sheet<'_>, at: &'a At<'a>) -> Result<Option<At<'a>>, Re
 fn open(sheet: &mut Sheet<'_>) {
     if sheet.end.is_none() {
         "tentative".clone_into(&mut sheet.content.state);
-    }
-}
-
-/// How long it lasted, where it has ended.
-fn lasted(sheet: &mut Sheet<'_>, name: &str) {
-    if let (Some(metric), Some(end)) = (metric::find(name), sheet.end) {
-        let length = seconds(sheet.start.at_us, end.at_us);
-        sheet.add(metric, length, None, None);
     }
 }
 

@@ -392,6 +392,13 @@ impl<'a> Sheet<'a> {
         self.push(reading, method, context);
     }
 
+    /// Adds how long it lasted, as this metric; nothing of what has not ended.
+    pub(crate) fn lasted(&mut self, name: &str) {
+        if let (Some(metric), Some(end)) = (metric::find(name), self.end) {
+            self.add(metric, seconds(self.start.at_us, end.at_us), None, None);
+        }
+    }
+
     /// Adds a value at or over a time of its own.
     pub(crate) fn add_at(
         &mut self,
@@ -474,7 +481,7 @@ impl<'a> Sheet<'a> {
 }
 
 /// The seconds between two instants.
-pub(crate) fn seconds(from: Micros, to: Micros) -> f64 {
+fn seconds(from: Micros, to: Micros) -> f64 {
     let seconds = to.saturating_sub(from) / 1_000_000;
     f64::from(i32::try_from(seconds).unwrap_or(i32::MAX))
 }

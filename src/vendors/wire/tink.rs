@@ -4,8 +4,6 @@
 //! may be switched off. A signature begins with five bytes of Tink's, a mark and the key's id, and goes on as DER. The id
 //! chooses the key; no other is tried. A key that is not ENABLED, not on this curve, or written otherwise verifies
 //! nothing, and does not spoil the keys beside it: sets change by keys that come before they sign.
-//!
-//! [`Signer`] is the other direction: for simulated traffic and for tests, where we are the vendor.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use base64::Engine as _;
@@ -13,8 +11,6 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::error::Reject;
 use crate::vendors::wire::json::{self, At};
-
-pub use signer::Signer;
 
 /// What stands before a key's id in a signature of Tink's.
 const MARK: u8 = 0x01;
@@ -155,139 +151,80 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
     None
 }
 
-mod signer {
-    //! A sender's own key.
-
-    use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    use serde_json::{Value, json};
-
-    use super::{COORDINATE_BYTES, MARK, TYPE};
-
-    /// Signs as a vendor does: for simulated traffic and for tests. Its key is made for it and is nowhere else.
-    #[derive(Debug)]
-    pub struct Signer {
-        id: u32,
-        pair: EcdsaKeyPair,
-    }
-
-    impl Signer {
-        /// A signer whose key has this id; nothing where the machine makes no keys.
-        #[must_use]
-        pub fn new(id: u32) -> Option<Self> {
-            let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).ok()?;
-            Some(Self { id, pair })
-        }
-
-        /// What verifies it, as one key of a keyset of this status.
-        #[must_use]
-        pub fn key(&self, status: &str) -> Value {
-            let point = self.pair.public_key().as_ref().get(1..).unwrap_or_default();
-            let mut message = vec![0x12, 6, 0x08, 3, 0x10, 2, 0x18, 2];
-            for (tag, coordinate) in [0x1a, 0x22].into_iter().zip(point.chunks(COORDINATE_BYTES)) {
-                // Tink writes a zero before each.
-                message.extend([tag, 33, 0]);
-                message.extend_from_slice(coordinate);
-            }
-            json!({
-                "keyData": {
-                    "typeUrl": TYPE, "value": STANDARD.encode(message),
-                    "keyMaterialType": "ASYMMETRIC_PUBLIC",
-                },
-                "status": status, "keyId": self.id, "outputPrefixType": "TINK",
-            })
-        }
-
-        /// The keyset that has this key alone.
-        #[must_use]
-        pub fn keyset(&self) -> String {
-            json!({ "primaryKeyId": self.id, "key": [self.key("ENABLED")] }).to_string()
-        }
-
-        /// The signature of these bytes, base64; nothing where the machine signs nothing.
-        #[must_use]
-        pub fn sign(&self, body: &[u8]) -> Option<String> {
-            let der = self.pair.sign(&SystemRandom::new(), body).ok()?;
-            let mut signature = vec![MARK];
-            signature.extend(self.id.to_be_bytes());
-            signature.extend_from_slice(der.as_ref());
-            Some(STANDARD.encode(signature))
-        }
-    }
+/// A keyset of one key, and what its holder signed; the key that signed is nowhere any more.
+#[cfg(test)]
+pub(crate) mod pinned {
+    #[rustfmt::skip]
+    pub(crate) const KEYSET: &str = r#"{"primaryKeyId":7,"key":[{"keyData":{
+        "typeUrl":"type.googleapis.com/google.crypto.tink.EcdsaPublicKey",
+        "value":"EgYIAxACGAIaIQBluaS/NQLUiN62RpjgNXFWrSFkecUOUIjKvF0VysqLsyIhACNAcclvtA90BmTwqMk6OYS1EF7TUsF09TwUU+dAaTOZ",
+        "keyMaterialType":"ASYMMETRIC_PUBLIC"},
+        "status":"ENABLED","keyId":7,"outputPrefixType":"TINK"}]}"#;
+    pub(crate) const BODY: &str = r#"[{"data":{}}]"#;
+    pub(crate) const SIGNATURE: &str = "AQAAAAcwRQIhAMJrUbNDaYYkXiEzYoMM3fgbr74QwFIMGN0pTciWypuVAiBET6MANolKJ3qn50YpvsRqXmXcs5tUlQthpddtPKe18g==";
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
+    use super::pinned::{BODY, KEYSET, SIGNATURE};
     use super::*;
 
-    const BODY: &[u8] = b"[{\"data\":{}}]";
-
-    fn signer(id: u32) -> Signer {
-        Signer::new(id).expect("a key")
+    fn set() -> Keyset {
+        Keyset::parse(KEYSET.as_bytes()).expect("a keyset")
     }
 
-    fn keyset(keys: &[serde_json::Value]) -> Result<Keyset, Reject> {
-        Keyset::parse(json!({ "primaryKeyId": 7, "key": keys }).to_string().as_bytes())
+    /// The keyset in which this member of its key is another.
+    fn with(path: &str, value: Value) -> Result<Keyset, Reject> {
+        let mut set: Value = serde_json::from_str(KEYSET).expect("JSON");
+        *set.pointer_mut(&format!("/key/0/{path}")).expect("a member") = value;
+        Keyset::parse(set.to_string().as_bytes())
     }
 
     #[test]
-    fn what_signs_is_what_verifies_and_nothing_else() {
-        let (ours, other) = (signer(0x8000_0007), signer(7));
-        let set = Keyset::parse(ours.keyset().as_bytes()).expect("a keyset");
-        let signature = ours.sign(BODY).expect("a signature");
-        assert!(set.verifies(BODY, &signature));
-        for at in 0..BODY.len() {
-            let mut bent = BODY.to_vec();
+    fn what_was_signed_verifies_and_nothing_else() {
+        let body = BODY.as_bytes();
+        assert!(set().verifies(body, SIGNATURE));
+        for at in 0..body.len() {
+            let mut bent = body.to_vec();
             bent[at] ^= 1;
-            assert!(!set.verifies(&bent, &signature), "{at}");
+            assert!(!set().verifies(&bent, SIGNATURE), "{at}");
         }
-        assert!(!set.verifies(&[BODY, b"\n"].concat(), &signature));
-        assert!(!set.verifies(BODY, &other.sign(BODY).expect("a signature")), "an unknown id");
-        let same_id = signer(0x8000_0007);
-        assert!(!set.verifies(BODY, &same_id.sign(BODY).expect("a signature")), "another's key");
+        assert!(!set().verifies(&[body, b"\n"].concat(), SIGNATURE));
+        let unknown = with("keyId", json!(8)).expect("a keyset");
+        assert!(!unknown.verifies(body, SIGNATURE), "an unknown id");
     }
 
     #[test]
     fn every_byte_of_a_signature_counts() {
-        let ours = signer(7);
-        let set = Keyset::parse(ours.keyset().as_bytes()).expect("a keyset");
-        let given = STANDARD.decode(ours.sign(BODY).expect("a signature")).expect("base64");
+        let body = BODY.as_bytes();
+        let given = STANDARD.decode(SIGNATURE).expect("base64");
         for at in 0..given.len() {
             let mut bent = given.clone();
             bent[at] ^= 1;
-            assert!(!set.verifies(BODY, &STANDARD.encode(&bent)), "{at}");
-            assert!(!set.verifies(BODY, &STANDARD.encode(&given[..at])), "cut at {at}");
+            assert!(!set().verifies(body, &STANDARD.encode(&bent)), "{at}");
+            assert!(!set().verifies(body, &STANDARD.encode(&given[..at])), "cut at {at}");
         }
-        assert!(!set.verifies(BODY, &STANDARD.encode(&given[PREFIX_BYTES..])), "no prefix");
-        for text in ["", "AQ==", "not base64!", &"A".repeat(4_096)] {
-            assert!(!set.verifies(BODY, text), "{text}");
+        assert!(!set().verifies(body, &STANDARD.encode(&given[PREFIX_BYTES..])), "no prefix");
+        for text in ["", "AQ==", "not base64!", &"A".repeat(4_096), &format!(" {SIGNATURE}")] {
+            assert!(!set().verifies(body, text), "{text}");
         }
-        let spaced = format!(" {}", STANDARD.encode(&given));
-        assert!(!set.verifies(BODY, &spaced));
     }
 
     #[test]
-    fn only_an_enabled_key_of_this_kind_verifies() {
-        let (ours, other) = (signer(7), signer(8));
-        let signature = ours.sign(BODY).expect("a signature");
+    fn only_an_enabled_key_of_this_kind_is_a_key() {
         for status in ["DISABLED", "DESTROYED", "UNKNOWN_STATUS", ""] {
-            let set = keyset(&[ours.key(status), other.key("ENABLED")]).expect("one is enabled");
-            assert!(!set.verifies(BODY, &signature), "{status}");
-            assert!(set.verifies(BODY, &other.sign(BODY).expect("a signature")), "beside it");
-            assert!(keyset(&[ours.key(status)]).is_err(), "{status}: none");
+            assert!(with("status", json!(status)).is_err(), "{status}");
         }
-        for (name, value) in [("outputPrefixType", "RAW"), ("keyId", "7"), ("keyData", "x")] {
-            let mut bent = ours.key("ENABLED");
-            bent[name] = value.into();
-            assert!(keyset(&[bent]).is_err(), "{name}");
+        for (path, value) in [
+            ("outputPrefixType", "RAW"),
+            ("keyId", "7"),
+            ("keyData", "x"),
+            ("keyData/typeUrl", "type.googleapis.com/google.crypto.tink.HmacKey"),
+        ] {
+            assert!(with(path, json!(value)).is_err(), "{path}");
         }
-        let mut other_kind = ours.key("ENABLED");
-        other_kind["keyData"]["typeUrl"] = "type.googleapis.com/google.crypto.tink.HmacKey".into();
-        assert!(keyset(&[other_kind]).is_err());
         for body in ["", "{}", "[]", r#"{"key":{}}"#, r#"{"key":[]}"#, r#"{"key":[7]}"#] {
             assert!(Keyset::parse(body.as_bytes()).is_err(), "{body}");
         }
@@ -295,8 +232,8 @@ mod tests {
 
     #[test]
     fn another_curve_hash_or_encoding_is_no_key() {
-        let ours = signer(7);
-        let whole = ours.key("ENABLED")["keyData"]["value"].as_str().expect("a text").to_owned();
+        let set: Value = serde_json::from_str(KEYSET).expect("JSON");
+        let whole = set["key"][0]["keyData"]["value"].as_str().expect("a text");
         let whole = STANDARD.decode(whole).expect("base64");
         assert!(point(&whole).is_some());
         for at in [3, 5, 7] {

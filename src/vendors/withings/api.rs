@@ -103,8 +103,8 @@ impl Api for Withings {
         }
     }
 
-    /// A window that was notified and has nothing yet is answered as an empty one is. Of a day's workouts and of a
-    /// recording's rhythm nobody said that there are any.
+    /// A window that was notified and has nothing yet is answered as an empty one is, and a night's samples may come
+    /// after its summary. Of a day's workouts and of a recording's rhythm nobody said that there are any.
     fn together(&self, need: &Need<'_>, answers: &[Bytes]) -> Answer {
         // Of the past nobody said that there is something.
         if history::of(need.record_type).is_some() {
@@ -120,7 +120,9 @@ impl Api for Withings {
             Some(window) => !touched(answer, window).is_empty(),
             None => length(answer, list) > 0,
         };
+        let lacks_samples = || answers.iter().any(|answer| length(answer, list) == 0);
         match need.record_type {
+            "sleep" if answers.iter().any(has) && lacks_samples() => Answer::Partly,
             _ if answers.iter().any(has) => Answer::Document,
             "workout" | "rhythm" => Answer::Nothing,
             _ => Answer::NotYet,
@@ -322,6 +324,12 @@ mod tests {
             of(&format!(r#"{{"series":[{{"startdate":{start},"enddate":{end}}}],"more":false}}"#))
         };
         assert_eq!(together("sleep", &night(1_774_735_260, 1_774_764_060)), Answer::Document);
+        let with = |samples: &str| {
+            let answers = [night(1_774_735_260, 1_774_764_060), of(samples)].map(Bytes::from);
+            VENDOR.together(&need("sleep", ID), &answers)
+        };
+        assert_eq!(with(r#"{"series":[{}],"model":32}"#), Answer::Document);
+        assert_eq!(with(r#"{"series":[],"model":32}"#), Answer::Partly, "its samples come later");
         let neighbour = night(1_774_648_800, 1_774_677_600);
         assert_eq!(together("sleep", &neighbour), Answer::NotYet, "only its neighbour is there");
         for bad in ["<html>", r#"{"status":0}"#, r#"{"status":0,"body":{"measuregrps":7}}"#] {

@@ -1,9 +1,8 @@
 //! What Withings says of a day: `getactivity`, and its `getworkouts`.
 
 use crate::error::Reject;
-use crate::model::metric;
 use crate::vendors::wire::json::{self, At};
-use crate::vendors::wire::sheet::{Field, Sheet, Zone, field, integer, seconds};
+use crate::vendors::wire::sheet::{Field, Sheet, Zone, field, integer};
 use crate::vendors::withings::sheet::{
     Whats, date, elements, head, id, modified, of_day, record, times, what, zone,
 };
@@ -131,9 +130,7 @@ fn workout(raw: &Raw<'_>, at: &At<'_>, body: &At<'_>) -> Result<What, Reject> {
         _ => "unknown",
     };
     sheet.content.recording_method = Some(method.to_owned());
-    if let Some(metric) = metric::find("workout_session") {
-        sheet.add(metric, seconds(start.at_us, end.at_us), None, None);
-    }
+    sheet.lasted("workout_session");
     sheet.fields(at, WORKOUT)?;
     if FEET.contains(&sport) {
         sheet.fields(at, ON_FOOT)?;

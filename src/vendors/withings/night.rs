@@ -4,7 +4,7 @@ use crate::error::Reject;
 use crate::model::metric;
 use crate::model::time::{Day, Micros};
 use crate::vendors::wire::json::{self, At};
-use crate::vendors::wire::sheet::{Field, Sheet, Time, Zone, field, integer, number, seconds};
+use crate::vendors::wire::sheet::{Field, Sheet, Time, Zone, field, integer, number};
 use crate::vendors::wire::unit::FRACTION;
 use crate::vendors::withings::sheet::{
     Whats, date, elements, head, id, modified, record, second, times, what, zone,
@@ -140,9 +140,7 @@ fn summary(
     if let Some(source) = source {
         sheet.attribute("source", source);
     }
-    if let Some(metric) = metric::find("sleep_session") {
-        sheet.add(metric, seconds(start.at_us, end.at_us), None, None);
-    }
+    sheet.lasted("sleep_session");
     asleep(&mut sheet, at)?;
     sheet.fields(at, SUMMARY)?;
     for field in COMPUTED {
