@@ -358,6 +358,10 @@ pub struct Vendors {
     /// announced.
     #[arg(long, default_value_t = 0, value_name = "DAYS")]
     pub history: i32,
+    /// How many of these days a subscription to webhooks lives that the program makes over the API (Oura's): the days begin
+    /// when there is one for everything, and what none is for is told to nobody. 0: they are there, and stay.
+    #[arg(long, default_value_t = 0, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(0..=1_000))]
+    pub subscriptions: i32,
     /// The last of these days; yesterday where absent, so that they end today.
     #[arg(long, value_name = "DATE")]
     pub last_day: Option<String>,

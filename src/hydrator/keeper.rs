@@ -38,6 +38,9 @@ pub struct Reach {
     pub history_days: i32,
     /// How long a day that is polled is left alone; absent where nothing is polled.
     pub poll: Option<Duration>,
+    /// Whether the vendors' world runs faster than our clock: a day of ours is then many of its days, and all that a vendor
+    /// is ever polled for can still grow.
+    pub fast: bool,
 }
 
 /// Opens gaps and polls, until `stop`. What fails is tried again at the next look.
@@ -102,7 +105,8 @@ pub async fn open(histories: &impl Histories, shelf: &Shelf, reach: Reach) -> Re
 pub async fn poll(histories: &impl Histories, shelf: &Shelf, reach: Reach) -> Result<()> {
     let Some(every) = reach.poll else { return Ok(()) };
     for poll in shelf.api.polls() {
-        let (record_type, late_days) = (poll.record_type, poll.late_days);
+        let late_days = if reach.fast { poll.back_days } else { poll.late_days };
+        let record_type = poll.record_type;
         let polled = Polled { record_type, late_days, back_days: poll.back_days, every };
         histories.poll(shelf.name, &polled).await?;
     }

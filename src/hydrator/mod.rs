@@ -124,7 +124,7 @@ impl Settings {
     #[must_use]
     pub fn reach(&self) -> keeper::Reach {
         let poll = Some(self.poll_s).filter(|seconds| *seconds > 0).map(Duration::from_secs);
-        keeper::Reach { history_days: self.history_days, poll }
+        keeper::Reach { history_days: self.history_days, poll, fast: self.speed > 1 }
     }
 
     /// What a call may take.

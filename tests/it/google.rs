@@ -146,6 +146,7 @@ fn stage(faults: &str) -> Stage {
         first: Day::parse("2026-10-20").expect("a day"),
         days: 14,
         history: 0,
+        subscriptions: 0,
         vendors: vec![google],
         shares: Shares::parse(faults).expect("shares"),
     };
@@ -208,7 +209,7 @@ fn told(stage: &mut Stage) -> BTreeMap<Key, VendorRecord> {
                     path: format!("/google/v4{}", next.path),
                     query: pairs.join("&"),
                     bearer: Some(tokens[notice.account].0.access.clone()),
-                    form: String::new(),
+                    ..Ask::default()
                 };
                 let reply = stage.answer(&ask, notice.at);
                 assert_eq!(reply.status, 200, "{ask:?}: {}", reply.body);

@@ -15,6 +15,7 @@ mod config;
 mod connect;
 mod contract;
 mod crash_sweep;
+mod dexcom;
 mod documents;
 mod door;
 mod fetch;

@@ -28,6 +28,7 @@ fn stage() -> Stage {
         first: Day::parse("2026-10-12").unwrap(),
         days: 20,
         history: 0,
+        subscriptions: 0,
         vendors: vec![withings],
         shares: Shares::parse("rescore=40").unwrap(),
     };

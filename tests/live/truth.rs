@@ -36,6 +36,10 @@ impl Played {
             ("HYDRATOR__SPEED", "10000".to_owned()),
             ("HYDRATOR__LOOK_MS", "20".to_owned()),
             ("HYDRATOR__LEASE_S", "90".to_owned()),
+            // Dexcom announces nothing, and what it has is to be seen before patience ends.
+            ("HYDRATOR__POLL_S", "60".to_owned()),
+            // A call that is never answered is given up soon; one that is answered slowly is not.
+            ("HYDRATOR__FIRST_BYTE_MS_MAX", "6000".to_owned()),
         ] {
             deployment.set(key, value);
         }
@@ -118,6 +122,37 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(output)))
 }
 
+/// What was before people connected, asked for page by page while news goes on: as it is, and once.
+#[test]
+fn the_past_of_who_connects_is_published_as_it_is() {
+    let played = Played::new("past");
+    let (people, days) = ("5", "40");
+    let vendors = ["--vendors", "dexcom,google,oura,whoop,withings", "--history", "38"];
+    let connections = played.file("connections.jsonl");
+    let files = ["--prepare", "--connections", &connections];
+    let prepared = played.simulate(people, days, "none", &[&vendors[..], &files].concat());
+    assert!(prepared.status.success(), "{}", text(&prepared));
+    let imported = played.deployment.run(&["connections", "import", "--history", &connections]);
+    assert!(imported.status.success(), "{}", text(&imported));
+    let all = played.deployment.spawn("all", "all", &[]);
+    until("it is ready", Duration::from_secs(60), || page(played.admin, "/ready").is_some());
+    let simulated = played.simulate(people, days, "none", &vendors);
+    assert!(simulated.status.success(), "{}", text(&simulated));
+    let told = json(&simulated);
+    assert_eq!(told["waiting"], 0, "{told}");
+    assert!(told["counts"]["oura"]["pages"].as_u64() > Some(100), "{told}");
+    let documents = told["counts"]["oura"]["documents"].as_u64().unwrap_or(0);
+    assert!(documents < 300, "what is in a page is not asked for alone: {told}");
+    let truth = played.file("truth.jsonl");
+    let audited = played.deployment.run(&["audit", "--truth", &truth, "--wait", "60", "--json"]);
+    let found = json(&audited);
+    assert!(audited.status.success(), "{found}");
+    let records = found["counted"]["records as they are"].as_u64().unwrap_or(0);
+    println!("{records} records, {documents} documents of Oura's alone");
+    assert!(records > 600, "{found}");
+    assert_eq!(all.end("TERM", Duration::from_secs(20)), Some(0));
+}
+
 #[test]
 fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     let played = Played::new("truth");
@@ -144,6 +179,10 @@ fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     assert!(simulated.status.success(), "{}", text(&simulated));
     let told = json(&simulated);
     assert_eq!(told["waiting"], 0, "{told}");
+    assert!(told["counts"]["dexcom"]["pages"].as_u64() > Some(0), "what is not announced: {told}");
+    let never = told["counts"].as_object().expect("counts").values();
+    let never = never.filter_map(|of| of["calls never answered"].as_u64()).sum::<u64>();
+    assert!(never > 0, "{told}");
     for quota in told["quotas"].as_array().expect("a list") {
         assert_eq!(quota["exceeded"], 0, "{told}");
     }
@@ -189,6 +228,48 @@ fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     for process in more.into_iter().chain([all]) {
         assert_eq!(process.end("TERM", Duration::from_secs(20)), Some(0));
     }
+}
+
+/// Oura's subscriptions live for three days and are renewed; each is deleted once by somebody, found, and made again.
+/// What was announced meanwhile is explained, and nothing else is.
+#[test]
+fn subscriptions_that_die_are_found_and_made_again() {
+    let mut played = Played::new("subscribed");
+    for (key, value) in [
+        ("CONNECT__PUBLIC_URL", format!("http://127.0.0.1:{}", played.door)),
+        ("CONNECT__SUBSCRIPTIONS_S", "1".to_owned()),
+        ("VENDORS__OURA__HANDSHAKE_TOKEN", "not-a-secret-test&token".to_owned()),
+    ] {
+        played.deployment.set(key, value);
+    }
+    let faults = "duplicate=10,rescore=30,delete=5,unsubscribed=100";
+    let more = ["--vendors", "oura", "--subscriptions", "3"];
+    let connections = played.file("connections.jsonl");
+    let prepare = [more.as_slice(), &["--prepare", "--connections", &connections]].concat();
+    let prepared = played.simulate("4", "12", faults, &prepare);
+    assert!(prepared.status.success(), "{}", text(&prepared));
+    let imported = played.deployment.run(&["connections", "import", &connections]);
+    assert!(imported.status.success(), "{}", text(&imported));
+    let all = played.deployment.spawn("all", "all", &[]);
+    until("it is ready", Duration::from_secs(60), || page(played.admin, "/ready").is_some());
+    let simulated = played.simulate("4", "12", faults, &more);
+    assert!(simulated.status.success(), "{}", text(&simulated));
+    let told = json(&simulated);
+    println!("{told}");
+    let count = |what: &str| told["counts"]["oura"][what].as_u64().unwrap_or(0);
+    let (made, deleted) = (count("subscriptions made"), count("subscriptions deleted by somebody"));
+    // Three are wanted for each type; what is announced is of fewer, and each of these is deleted.
+    assert!(deleted >= 10 && made >= 48 + deleted, "{told}");
+    assert_eq!(count("subscriptions at their end"), 0, "they are renewed: {told}");
+    let truth = played.file("truth.jsonl");
+    let audited = played.deployment.run(&["audit", "--truth", &truth, "--wait", "60", "--json"]);
+    let found = json(&audited);
+    assert!(audited.status.success(), "{found}");
+    let explained = found["explained"].as_array().map_or(0, Vec::len);
+    let records = found["counted"]["records as they are"].as_u64().unwrap_or(0);
+    println!("{records} records, {explained} explained: {}", reasons(&found));
+    assert!(records > 250 && explained < 120, "{found}");
+    assert_eq!(all.end("TERM", Duration::from_secs(20)), Some(0));
 }
 
 /// How many records were explained by which reason.

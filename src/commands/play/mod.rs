@@ -14,7 +14,7 @@ use std::io::{BufWriter, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -50,7 +50,8 @@ pub struct Theatre {
     stage: Mutex<Stage>,
     begins: Micros,
     speed: i64,
-    since: Stopwatch,
+    /// Since when time runs; until then it stands at its beginning.
+    since: OnceLock<Stopwatch>,
     /// Calls that were answered, for who waits until nobody calls any more.
     calls: AtomicU64,
     /// Calls whose answers are not given yet: some are given slowly.
@@ -61,13 +62,14 @@ impl Theatre {
     fn new(stage: Stage, speed: u32) -> Self {
         let begins = stage.story().plan.connected();
         let (calls, under_way) = (AtomicU64::new(0), AtomicU64::new(0));
-        let since = Stopwatch::start();
+        let since = OnceLock::new();
         Self { stage: Mutex::new(stage), begins, speed: i64::from(speed), since, calls, under_way }
     }
 
     /// Simulated time now, µs.
     fn now(&self) -> Micros {
-        self.begins.saturating_add(self.since.us().saturating_mul(self.speed))
+        let us = self.since.get().map_or(0, Stopwatch::us);
+        self.begins.saturating_add(us.saturating_mul(self.speed))
     }
 
     /// How long until this simulated time, in real time; none where it is past.
@@ -134,6 +136,7 @@ fn plan(what: &cli::Vendors, now_us: Micros) -> std::result::Result<Plan, String
         first: Day(last.0.saturating_sub(what.days - 1)),
         days: what.days,
         history: what.history,
+        subscriptions: what.subscriptions,
         vendors,
         shares: Shares::parse(&what.faults).map_err(|wrong| format!("--faults: {wrong}"))?,
     })
@@ -196,6 +199,7 @@ async fn perform(
     let theatre = Arc::new(Theatre::new(stage, what.speed));
     let (stop, over) = (roles::stop_on_signals()?, CancellationToken::new());
     let served = tokio::spawn(serve::serve(listener, Arc::clone(&theatre), over.clone()));
+    begin(&theatre, Duration::from_secs(what.patience), &stop).await;
     let log = theatre.stage().story().notices.iter().any(|notice| notice.way != Way::Door);
     let log = log.then(|| Sending::start(&config.kafka, "simulate")).transpose()?.map(Arc::new);
     let address = format!("http://{}", what.listen);
@@ -218,6 +222,15 @@ async fn perform(
     let waiting = stage.waiting(now);
     say(out, &summary(&stage, excuses.len(), waiting, what.output.json))?;
     Ok(waiting == 0)
+}
+
+/// Lets time begin: where subscriptions are played, when there is one for all that will be announced, or nobody makes any.
+async fn begin(theatre: &Theatre, patience: Duration, stop: &CancellationToken) {
+    let waiting = Stopwatch::start();
+    while !theatre.stage().is_subscribed() && !stop.is_cancelled() && waiting.elapsed() < patience {
+        tokio::time::sleep(LOOK).await;
+    }
+    theatre.since.get_or_init(Stopwatch::start);
 }
 
 /// Waits until all has been fetched and the last answers have been given, or until nobody asks any more.

@@ -97,6 +97,10 @@ impl Sender {
         loop {
             let next = queue.lock().await.recv().await;
             let Some(notice) = next else { return };
+            let now = self.theatre.now();
+            if !self.theatre.stage().hears(&notice, now) {
+                continue;
+            }
             let taken = !self.stop.is_cancelled() && self.deliver(&notice).await;
             let mut stage = self.theatre.stage();
             if taken {

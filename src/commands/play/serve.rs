@@ -17,12 +17,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Theatre;
+use crate::commands::http::Client;
 use crate::sim::world::player::{Ask, Manner, Reply};
+use crate::sim::world::subscription::Handshake;
 
 /// How many callers are served at once.
 const CALLERS_MAX: usize = 1_024;
 /// The largest form that is read, bytes.
 const FORM_BYTES_MAX: usize = 64 * 1024;
+/// How long an app's address may take to answer its handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a slow answer takes.
 const SLOW: Duration = Duration::from_secs(3);
 /// How long a call that is never answered is kept; longer than any caller waits.
@@ -75,11 +79,19 @@ async fn answer(
         path: head.uri.path().to_owned(),
         query: head.uri.query().unwrap_or_default().to_owned(),
         bearer: bearer(&head.headers),
+        client: client(&head.headers),
         form: String::from_utf8_lossy(&form).into_owned(),
     };
     let now = theatre.now();
     theatre.calls.fetch_add(1, Ordering::Relaxed);
     let reply = theatre.stage().answer(&ask, now);
+    let reply = match &reply.handshake {
+        Some(handshake) => {
+            let answered = shakes(handshake).await;
+            theatre.stage().shaken(handshake, answered)
+        }
+        None => reply,
+    };
     match reply.manner {
         Manner::AtOnce => {}
         Manner::Slowly => {
@@ -91,6 +103,24 @@ async fn answer(
         Manner::HangUp => return Err(io::ErrorKind::ConnectionAborted.into()),
     }
     Ok(response(reply))
+}
+
+fn client(headers: &HeaderMap) -> Option<(String, String)> {
+    let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
+    Some((text("x-client-id")?, text("x-client-secret")?))
+}
+
+/// Whether an app's address answers as it must: with the challenge, where it is named the app's own token.
+async fn shakes(handshake: &Handshake) -> bool {
+    let Some(rest) = handshake.callback.strip_prefix("http://") else { return false };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let Some(mut client) = Client::new(&format!("http://{host}"), HANDSHAKE) else { return false };
+    let token: String = handshake.token.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let path = format!("/{path}?verification_token={token}&challenge={}", handshake.challenge);
+    let Some(answer) = client.send("GET", &path, &[], Vec::new()).await else { return false };
+    let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let said = said.get("challenge").and_then(serde_json::Value::as_str);
+    answer.status == 200 && said == Some(&*handshake.challenge)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {

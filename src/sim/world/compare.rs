@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::truth::{End, Excuse, Line, Truth};
-use crate::model::event::{BiometricEvent, Content, Op, Reading};
+use crate::model::event::{BiometricEvent, Content, Merge, Op, Reading};
 use crate::model::id::{ConnectionId, User};
 use crate::model::time::Micros;
 
@@ -85,6 +85,9 @@ pub fn compare<'a>(
         versions.sort_by_key(|truth| truth.order);
         let mut events = published.remove(&key).unwrap_or_default();
         events.sort_by_key(|event| event.revision);
+        let whole = gathered(&events);
+        let events: Vec<&BiometricEvent> =
+            if whole.is_empty() { events } else { whole.iter().collect() };
         let why = (excuses.get(&key).copied(), ends.get(&(key.0, key.1)).copied());
         hold(&mut found, &key, (&versions, &events), why);
     }
@@ -97,6 +100,31 @@ fn key(truth: &Truth) -> Key<'_> {
 
 fn named((vendor, user, record_type, record_id): &Key<'_>) -> String {
     format!("{vendor} {user} {record_type} {record_id}")
+}
+
+/// Events of a bucket, each with all that the bucket held by then, as a reader of theirs keeps it: what an event takes away
+/// goes, and what it adds comes. Empty where they are of no bucket.
+fn gathered(events: &[&BiometricEvent]) -> Vec<BiometricEvent> {
+    let mut held: BTreeMap<String, Reading> = BTreeMap::new();
+    let of_bucket = events.iter().filter(|event| event.merge == Merge::Union);
+    of_bucket
+        .enumerate()
+        .map(|(nth, event)| {
+            for id in &event.content.removed {
+                held.remove(id);
+            }
+            for (at, reading) in event.content.readings.iter().enumerate() {
+                // One without an id, or one that is there, is one too many.
+                let id = reading.sample_id.clone().filter(|id| !held.contains_key(id));
+                held.insert(id.unwrap_or_else(|| format!("{nth} {at}")), reading.clone());
+            }
+            let mut whole = BiometricEvent::clone(event);
+            whole.content.start_at = held.values().map(|it| it.start_at).min();
+            whole.content.end_at = held.values().map(|it| it.end_at.unwrap_or(it.start_at)).max();
+            whole.content.readings = held.values().cloned().collect();
+            whole
+        })
+        .collect()
 }
 
 /// One record's events against its versions.
@@ -296,7 +324,7 @@ fn is_it(expected: &Expected<'_>, reading: &Reading) -> bool {
 mod tests {
     use super::*;
     use crate::model::contract::Topic;
-    use crate::model::event::{Merge, Origin};
+    use crate::model::event::Origin;
     use crate::model::id::{ConnectionId, EventId, Source, User};
     use crate::model::metric;
     use crate::model::time::Day;
@@ -389,6 +417,54 @@ mod tests {
         assert_eq!(sizes(&run(&[one.clone(), two.clone()], &[], &both)), [0; 4]);
         let late = [event(&two, 1)];
         assert_eq!(sizes(&run(&[one, two], &[], &late)), [0; 4], "asked for once, and late");
+    }
+
+    /// An event of a bucket that takes these samples away, and adds those: their values by their places, which name them.
+    fn gathers(
+        truth: &Truth,
+        revision: i32,
+        (gone, new): (&[&str], &[(i64, f64)]),
+    ) -> BiometricEvent {
+        let mut event = BiometricEvent { merge: Merge::Union, ..event(truth, revision) };
+        event.content.removed = gone.iter().map(|id| (*id).to_owned()).collect();
+        let metric = metric::find("blood_glucose").expect("a metric");
+        let reading = |(place, value): &(i64, f64)| Reading {
+            sample_id: Some(place.to_string()),
+            ..metric.reading(*value, place * 300_000_000, None)
+        };
+        event.content.readings = new.iter().map(reading).collect();
+        event
+    }
+
+    #[test]
+    fn a_bucket_is_what_its_events_come_to() {
+        let version = |order: i32, values: &[Option<i32>]| {
+            let mut truth = truth(u32::try_from(order).expect("small"), 0.0);
+            truth.values.clear();
+            truth.sampled("blood_glucose", (0, 300), values);
+            let last = i64::try_from(values.len()).expect("small") - 1;
+            (truth.start, truth.end, truth.day) = (Some(0), Some(last * 300_000_000), None);
+            truth
+        };
+        let versions =
+            [version(1, &[Some(90), Some(95)]), version(2, &[Some(90), Some(96), Some(99)])];
+        let first = gathers(&versions[0], 1, (&[], &[(0, 90.0), (1, 95.0)]));
+        let second = |gone: &[&str], new: &[(i64, f64)]| gathers(&versions[1], 2, (gone, new));
+        let fine = second(&["1"], &[(1, 96.0), (2, 99.0)]);
+        assert_eq!(sizes(&run(&versions, &[], &[first.clone(), fine])), [0; 4]);
+        assert_eq!(
+            sizes(&run(&versions, &[], &[first.clone()])),
+            [1, 0, 0, 0],
+            "a part is missing"
+        );
+        for wrong in [
+            second(&[], &[(1, 96.0), (2, 99.0)]),
+            second(&["1"], &[(2, 99.0)]),
+            second(&["1"], &[(1, 95.5), (2, 99.0)]),
+        ] {
+            let found = sizes(&run(&versions, &[], &[first.clone(), wrong]));
+            assert_eq!(found, [1, 1, 0, 0]);
+        }
     }
 
     #[test]

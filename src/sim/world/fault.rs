@@ -53,13 +53,13 @@ const ALL: [(Fault, &str, u32, &str); 17] = [
     (Fault::Throttle, "throttle", 1, "of calls: 429 within the quota"),
     (Fault::Unavailable, "unavailable", 2, "of calls: 503"),
     (Fault::Slow, "slow", 1, "of calls: answered after three seconds"),
-    (Fault::Hang, "hang", 0, "of calls: never answered"),
+    (Fault::Hang, "hang", 1, "of calls: never answered"),
     (Fault::Html, "html", 1, "of calls: 200 with a page for people"),
     (Fault::Revoked, "revoked", 3, "of people: consent is withdrawn"),
     (Fault::LostRefresh, "lost_refresh", 3, "of people: a refresh token is exchanged and the answer lost"),
     (Fault::Renamed, "user_changed", 10, "of people: another id at the vendor (Terra's user_reauth)"),
     (Fault::DeadLink, "pointer_expired", 2, "of links in Terra's Kafka destination: dead before they are followed"),
-    (Fault::Unsubscribed, "unsubscribed", 3, "of people: webhooks stop, as where a subscription has expired"),
+    (Fault::Unsubscribed, "unsubscribed", 3, "of people: webhooks stop, as where a subscription has expired; with --subscriptions, of those"),
     (Fault::ClockChange, "clock_change", 30, "of people: their clock changes in a night"),
 ];
 

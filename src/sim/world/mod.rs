@@ -12,10 +12,12 @@
 //! | [`oura`], [`whoop`], … | a life as that vendor tells it |
 //! | [`story`] | all records in all versions, and their announcements |
 //! | [`truth`] | the ledger: the same in our vocabulary |
+//! | [`subscription`] | what webhooks hang on: made by the app, ended by time and by faults |
 //! | [`stage`] | the vendors while they are asked: tokens, quotas, faults |
 //! | [`compare`] | what was published against the ledger |
 
 pub mod compare;
+pub mod dexcom;
 pub mod dice;
 pub mod fault;
 pub mod garmin;
@@ -29,6 +31,7 @@ pub mod polar;
 pub mod quota;
 pub mod stage;
 pub mod story;
+pub mod subscription;
 pub mod terra;
 pub mod truth;
 pub mod whoop;

@@ -13,6 +13,7 @@ use super::place::{HOUR, MINUTE, SECOND, local};
 use super::player::{Ask, Delivery, House, Listed, Player, Reply, Shelf, Shown, Wanted};
 use super::quota::{Left, Limit};
 use super::story::{Account, Made, Notice, Telling, Version};
+use super::subscription::Subject;
 use crate::model::time::{Day, Micros};
 use crate::vendors::wire::hmac::sign_hex;
 
@@ -69,6 +70,16 @@ impl Player for Oura {
 
     fn subscription_ends(&self) -> bool {
         true
+    }
+
+    fn subscribed(&self) -> Option<&'static str> {
+        Some("/v2/webhook/subscription")
+    }
+
+    fn subject(&self, body: &str) -> Option<Subject> {
+        let body: Value = serde_json::from_str(body).ok()?;
+        let text = |name: &str| Some(body.get(name)?.as_str()?.to_owned());
+        Some((text("event_type")?, text("data_type")?))
     }
 
     /// Upper-case hex over the time in seconds and the body.

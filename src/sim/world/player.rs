@@ -17,7 +17,8 @@ use super::grant::Tokens;
 use super::place::SECOND;
 use super::quota::{Left, Limit};
 use super::story::{Account, Entry, Made, Notice, Plan, Telling, Version, Way};
-use super::{garmin, google, oura, polar, terra, whoop, withings};
+use super::subscription::{Handshake, Subject};
+use super::{dexcom, garmin, google, oura, polar, terra, whoop, withings};
 use crate::model::time::Micros;
 
 /// Headers of a request or an answer.
@@ -61,6 +62,16 @@ pub trait Player: fmt::Debug + Sync {
     /// Whether the subscription that its webhooks hang on ends by itself.
     fn subscription_ends(&self) -> bool {
         false
+    }
+
+    /// Where its app makes those subscriptions over its API, below [`House::api`].
+    fn subscribed(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What a body announces, where a subscription is for one such thing.
+    fn subject(&self, _body: &str) -> Option<Subject> {
+        None
     }
 
     /// The way of an announcement of this account with this id.
@@ -133,6 +144,7 @@ pub struct Played(&'static dyn Player);
 impl Played {
     /// All of them.
     pub const ALL: &'static [Self] = &[
+        Self(&dexcom::PLAYER),
         Self(&garmin::PLAYER),
         Self(&google::PLAYER),
         Self(&oura::PLAYER),
@@ -303,7 +315,9 @@ pub struct Ask {
     pub query: String,
     /// The bearer token.
     pub bearer: Option<String>,
-    /// The body, of a form.
+    /// The app's id and its secret, where they stand in headers of their own.
+    pub client: Option<(String, String)>,
+    /// The body.
     pub form: String,
 }
 
@@ -332,6 +346,8 @@ pub struct Reply {
     pub body: String,
     /// What is done with it.
     pub manner: Manner,
+    /// What the app's own address is asked first; how it answers then decides ([`super::stage::Stage::shaken`]).
+    pub handshake: Option<Handshake>,
 }
 
 /// How an answer is given.
@@ -352,7 +368,7 @@ impl Reply {
     #[must_use]
     pub fn json(status: u16, body: String) -> Self {
         let headers = vec![("content-type", "application/json".to_owned())];
-        Self { status, headers, body, manner: Manner::AtOnce }
+        Self { status, headers, body, manner: Manner::AtOnce, handshake: None }
     }
 
     /// The same with another header.

@@ -334,6 +334,7 @@ mod tests {
             first: Day::parse("2026-10-01").expect("a day"),
             days: 4,
             history: 0,
+            subscriptions: 0,
             vendors: vec![polar],
             shares: Shares::parse("none").expect("shares"),
         };

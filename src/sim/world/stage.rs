@@ -12,6 +12,7 @@ use super::place::SECOND;
 use super::player::{Ask, Manner, Played, Reply, Shelf, Wanted};
 use super::quota::Quotas;
 use super::story::{Account, Notice, Story, Version, Way};
+use super::subscription::{Handshake, Subscriptions};
 use super::terra::LINK_S;
 use super::truth::{End, Excuse};
 use crate::model::time::Micros;
@@ -44,6 +45,8 @@ pub struct Stage {
     /// The ids of links by what is behind them.
     linked: HashMap<(usize, u32), String>,
     counts: BTreeMap<(Played, &'static str), u64>,
+    /// What webhooks hang on, where that is played.
+    subscriptions: BTreeMap<Played, Subscriptions>,
 }
 
 /// A link to what was announced.
@@ -105,8 +108,12 @@ impl Stage {
             );
         }
         let vendors = story.plan.vendors.iter();
+        let subscriptions = vendors.clone().copied();
+        let subscriptions =
+            subscriptions.filter_map(|it| Some((it, Subscriptions::new(it, &story)?))).collect();
         let unsent = story.unsent.clone();
         let mut stage = Self {
+            subscriptions,
             links,
             linked,
             own,
@@ -178,13 +185,73 @@ impl Stage {
         if below == house.token {
             return self.exchange(vendor, ask, at);
         }
-        match below.strip_prefix(house.api) {
+        let path = below.strip_prefix(house.api);
+        if let Some(rest) = path.zip(vendor.subscribed()).and_then(|(it, at)| it.strip_prefix(at)) {
+            return self.subscribe(vendor, rest, ask, at);
+        }
+        match path {
             Some(path) => match vendor.asks(ask, path) {
                 Wanted::Nothing(status) => vendor.failed(status, "not here"),
                 Wanted::Link => self.follow(vendor, path, at),
                 wanted => self.call(vendor, (wanted, path), ask, at),
             },
             None => vendor.failed(404, "not found"),
+        }
+    }
+
+    /// A request of the app's for its subscriptions.
+    fn subscribe(&mut self, vendor: Played, below: &str, ask: &Ask, at: Micros) -> Reply {
+        let secret = self.secrets.get(&vendor).map(String::as_str).unwrap_or_default();
+        let known = |(id, given): &(String, String)| !id.is_empty() && given == secret;
+        if !ask.client.as_ref().is_some_and(known) {
+            self.count(vendor, "calls of no client");
+            return vendor.failed(401, "unauthorized");
+        }
+        let left = self.quotas.get_mut(&vendor).map(|quotas| quotas.call(at));
+        if !left.is_some_and(|left| left.granted) {
+            self.count(vendor, "calls beyond the quota");
+            return vendor.failed(429, "too many requests");
+        }
+        let reply = self.subscriptions.get_mut(&vendor).map(|all| all.answer(ask, below, at));
+        self.count_subscriptions(vendor);
+        reply.unwrap_or_else(|| vendor.failed(404, "not found"))
+    }
+
+    /// What is answered when the app's address was asked: whether it answered as it must.
+    pub fn shaken(&mut self, handshake: &Handshake, answered: bool) -> Reply {
+        let vendor = handshake.vendor;
+        let what =
+            if answered { "subscriptions made" } else { "subscriptions that were not verified" };
+        self.count(vendor, what);
+        let reply =
+            self.subscriptions.get_mut(&vendor).map(|all| all.shaken(&handshake.id, answered));
+        reply.unwrap_or_else(|| vendor.failed(404, "not found"))
+    }
+
+    /// Whether there is a subscription for all that will be announced, where they are played.
+    #[must_use]
+    pub fn is_subscribed(&self) -> bool {
+        self.subscriptions.values().all(Subscriptions::is_whole)
+    }
+
+    /// Whether an announcement goes out at this time: where subscriptions are played, only if one of them is for it.
+    /// It is noted where nobody is told.
+    pub fn hears(&mut self, notice: &Notice, at: Micros) -> bool {
+        let Some(all) = self.subscriptions.get_mut(&notice.vendor) else { return true };
+        let subject = notice.vendor.subject(&notice.body);
+        let heard = subject.is_none_or(|subject| all.hears(&subject, at));
+        self.count_subscriptions(notice.vendor);
+        if !heard {
+            self.count(notice.vendor, "announcements that nobody was subscribed to");
+            self.unheard(notice, "there was no subscription to its announcements");
+        }
+        heard
+    }
+
+    fn count_subscriptions(&mut self, vendor: Played) {
+        if let Some(all) = self.subscriptions.get(&vendor) {
+            self.counts.insert((vendor, "subscriptions deleted by somebody"), all.deleted);
+            self.counts.insert((vendor, "subscriptions at their end"), all.ended);
         }
     }
 
@@ -509,6 +576,7 @@ mod tests {
     fn stage(people: u32, days: i32, faults: &str, speed: u32) -> Stage {
         let plan = Plan {
             history: 0,
+            subscriptions: 0,
             seed: 11,
             people,
             first: Day::parse("2026-10-01").expect("a day"),
@@ -678,6 +746,50 @@ mod tests {
         assert_eq!(ask(60).status, 404);
         let quotas = &stage.quotas[&whoop()];
         assert_eq!((quotas.taken, quotas.exceeded), (101, 1));
+    }
+
+    #[test]
+    fn nobody_is_told_what_no_subscription_is_for() {
+        let oura = Played::parse("oura").expect("it is played");
+        let plan = Plan {
+            history: 0,
+            subscriptions: 30,
+            seed: 11,
+            people: 1,
+            first: Day::parse("2026-10-01").expect("a day"),
+            days: 4,
+            vendors: vec![oura],
+            shares: Shares::default(),
+        };
+        let secrets = BTreeMap::from([(oura, SECRET.to_owned())]);
+        let mut stage = Stage::new(Story::new(plan), 1, secrets);
+        let ends = stage.story.plan.ends();
+        let notice = stage.story.notices.first().cloned().expect("one");
+        assert!(!stage.is_subscribed() && !stage.hears(&notice, notice.at));
+        let excuses = stage.excuses(ends);
+        assert_eq!(excuses.len(), 1);
+        assert_eq!(excuses[0].reason, "there was no subscription to its announcements");
+        let subject = oura.subject(&notice.body).expect("a subject");
+        let body = serde_json::json!({
+            "callback_url": "http://127.0.0.1:1/x", "verification_token": "t",
+            "event_type": subject.0, "data_type": subject.1,
+        });
+        let mut make = |secret: &str| {
+            let ask = Ask {
+                method: "POST".to_owned(),
+                path: "/oura/v2/webhook/subscription".to_owned(),
+                client: Some(("sim".to_owned(), secret.to_owned())),
+                form: body.to_string(),
+                ..Ask::default()
+            };
+            stage.answer(&ask, notice.at)
+        };
+        assert_eq!(make("another").handshake, None, "by the app alone");
+        let handshake = make(SECRET).handshake.expect("its address is asked");
+        assert_eq!(stage.shaken(&handshake, true).status, 201);
+        assert!(stage.hears(&notice, notice.at) && !stage.is_subscribed());
+        stage.taken(&notice);
+        assert_eq!(stage.excuses(ends), [], "it was said again, and heard");
     }
 
     #[test]

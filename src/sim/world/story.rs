@@ -26,6 +26,8 @@ pub struct Plan {
     pub days: i32,
     /// How many of them lie before anybody connects: what came about in them is there, and nobody is told of it.
     pub history: i32,
+    /// How many days a subscription lives that a vendor's webhooks hang on; 0 where all of them are simply there.
+    pub subscriptions: i32,
     /// The vendors that people use.
     pub vendors: Vec<Played>,
     /// What goes wrong.
@@ -59,6 +61,11 @@ impl Plan {
         for (nth, version) in (1..).zip(versions.iter_mut().take(before)) {
             version.truth.told = told && nth == before && !version.truth.gone;
         }
+    }
+
+    /// Whether this vendor's subscriptions are played: it is silent then where there is none, and not otherwise.
+    fn subscribes(&self, vendor: Played) -> bool {
+        self.subscriptions > 0 && vendor.subscribed().is_some()
     }
 
     /// When it ends: nothing is true that comes about later.
@@ -394,7 +401,7 @@ impl Story {
             lost_at: hit(Fault::LostRefresh, "lost refresh").filter(|_| revoked_at.is_none()),
             renamed_at: hit(Fault::Renamed, "renamed"),
             silent: hit(Fault::Unsubscribed, "unsubscribed")
-                .filter(|_| vendor.subscription_ends())
+                .filter(|_| vendor.subscription_ends() && !self.plan.subscribes(vendor))
                 .map(|from| (from, from + SILENT)),
         }
     }
@@ -433,6 +440,7 @@ mod tests {
     pub(super) fn plan(people: u32, days: i32, faults: &str) -> Plan {
         Plan {
             history: 0,
+            subscriptions: 0,
             seed: 11,
             people,
             first: Day::parse("2026-10-01").expect("a day"),
@@ -491,7 +499,7 @@ mod tests {
 
     #[test]
     fn who_withdrew_consent_is_not_spoken_of() {
-        let story = Story::new(plan(4, 20, "revoked=100"));
+        let story = Story::new(plan(8, 20, "revoked=100"));
         let mut ended = std::collections::HashSet::new();
         for notice in &story.notices {
             for (place, order) in &notice.of {
