@@ -103,6 +103,11 @@ impl Connections {
     pub fn apply(&mut self, vendor: &str, change: &Change, at_us: Micros) {
         match change {
             Change::Begin { vendor_user, user } => {
+                // Who was given another id is announced under it, too, and is the connection that he was.
+                let known = self.at(vendor, vendor_user, at_us);
+                if matches!(known, Lookup::Connected(row) if row.user == *user) {
+                    return;
+                }
                 let id = ConnectionId::derive(vendor, vendor_user, user);
                 self.begin(vendor, vendor_user, user.clone(), id, at_us);
             }
@@ -216,12 +221,20 @@ mod tests {
     fn a_rename_keeps_the_connection_whichever_comes_first() {
         let rename = Change::Rename { old: "v".into(), new: "w".into() };
         let auth = Change::Begin { vendor_user: "w".into(), user: user("a") };
-        let mut all = Connections::default();
-        all.apply("terra", &begin("a"), 10);
-        let id = ConnectionId::derive("terra", "v", &user("a"));
-        all.apply("terra", &auth, 20);
-        all.apply("terra", &rename, 21);
-        assert!(matches!(all.at("terra", "w", 22), Lookup::Connected(row) if row.id == id));
-        assert_eq!(all.at("terra", "v", 22), Lookup::Disconnected);
+        for [(first, at), (second, then)] in [
+            [(&auth, 20), (&rename, 21)],
+            [(&rename, 20), (&auth, 21)],
+            // Received in one order, and read in the other.
+            [(&auth, 21), (&rename, 20)],
+            [(&rename, 21), (&auth, 20)],
+        ] {
+            let mut all = Connections::default();
+            all.apply("terra", &begin("a"), 10);
+            let id = ConnectionId::derive("terra", "v", &user("a"));
+            all.apply("terra", first, at);
+            all.apply("terra", second, then);
+            assert!(matches!(all.at("terra", "w", 22), Lookup::Connected(row) if row.id == id));
+            assert_eq!(all.at("terra", "v", 22), Lookup::Disconnected);
+        }
     }
 }
