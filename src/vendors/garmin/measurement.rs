@@ -6,7 +6,7 @@ use crate::model::metric;
 use crate::model::time::Micros;
 use crate::vendors::VendorRecord;
 use crate::vendors::garmin::sheet::{
-    Names, Samples, Span, USUAL, head, not_negative, of_time, positive, samples,
+    Names, Samples, Span, USUAL, grown, head, not_negative, of_time, positive, samples,
 };
 use crate::vendors::wire::json::At;
 use crate::vendors::wire::sheet::{Field, boolean, field, number};
@@ -72,7 +72,7 @@ const OXYGEN: Samples = Samples {
 /// Oxygen, by the day or when it was asked for.
 pub(super) fn pulse_ox(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
-    let head = head(received_at, None);
+    let head = head(received_at, grown(span.last_us(), received_at));
     let mut sheet = of_time(&head, "pulse_ox", item, span, None)?;
     let spot = boolean(item, &["onDemand"])?;
     if let Some(spot) = spot {
@@ -93,7 +93,7 @@ const BREATHS: Samples = Samples {
 /// Breaths, a quarter of an hour or a day of them; the map has had another name.
 pub(super) fn respiration(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
-    let head = head(received_at, None);
+    let head = head(received_at, grown(span.last_us(), received_at));
     let mut sheet = of_time(&head, "respiration", item, span, None)?;
     let old = item.get(BREATHS.name).is_none();
     let name = if old { "timeOffsetRespirationValues" } else { BREATHS.name };

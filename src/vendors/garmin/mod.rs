@@ -15,8 +15,8 @@
 //! - A `summaryId` is no identity: Garmin gives a day another one at every sync. A day, a night and
 //!   an HRV summary are keyed by their `calendarDate` (a tentative night and its final have other
 //!   ids *and* other starts), what has no such date by its start, an epoch by start and type.
-//! - There is no version. A final summary stands at its receipt. A day that still grows and a
-//!   tentative night stand at the end of what they cover ([`sheet::grown`]), so that a delivery
+//! - There is no version. A final summary stands at its receipt. A day that still grows, its oxygen and
+//!   breaths too, and a tentative night stand at the end of what they cover ([`sheet::grown`]), so that a delivery
 //!   which Garmin repeats late never undoes a later one.
 //! - Below zero a stress or a battery level says why there is none, and 0 breaths or 0 % oxygen are
 //!   no reading; 0 steps are.

@@ -231,6 +231,20 @@ fn a_bad_nap_is_bad_alone() {
 }
 
 #[test]
+fn a_day_of_oxygen_or_breaths_that_is_repeated_late_undoes_nothing() {
+    for key in ["pulseox", "allDayRespiration"] {
+        let push = |covered: i64, received: i64| {
+            let day = item(MIDNIGHT, covered, &json!({}));
+            one_at(key, &day, (MIDNIGHT + received) * 1_000_000).version
+        };
+        let (first, second) = (push(10_800, 10_890), push(21_600, 21_690));
+        let repeated = push(10_800, 72_000);
+        assert!(first < repeated && repeated < second, "{key}: {first:?} {second:?} {repeated:?}");
+        assert!(push(86_400, 90_000) < push(86_400, 260_000), "what is repaired later counts");
+    }
+}
+
+#[test]
 fn trap_8_a_night_has_no_heart_rate() {
     let fields = json!({ "averageHeartRate": 51, "restingHeartRateInBeatsPerMinute": 47 });
     let night = one("sleeps", &item(NIGHT, 28_800, &fields));
