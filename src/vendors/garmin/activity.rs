@@ -61,7 +61,7 @@ const SPORTS: &[(&str, &str, bool)] = &[
 ];
 
 /// One activity.
-pub(super) fn summary(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn summary(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let head = head(received_at, None);
     let mut sheet = open(&head, "activity", key(item)?, item)?;
     let on_foot = sport(&mut sheet, item)?;
@@ -74,18 +74,18 @@ pub(super) fn summary(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRe
     if on_foot {
         sheet.fields(item, ON_FOOT)?;
     }
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }
 
 /// The heart rates of one activity: what else there is of it is its summary's, which comes by itself.
-pub(super) fn samples(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn samples(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let head = head(received_at, None);
     let nested = item.get("summary");
     let summary = nested.as_ref().unwrap_or(item);
     let mut sheet = open(&head, "activity_samples", key(item)?, summary)?;
     sport(&mut sheet, summary)?;
     let (Some(list), Some(metric)) = (item.get("samples"), metric::find("heart_rate")) else {
-        return Ok(vec![sheet.finish()]);
+        return Ok(sheet.finish());
     };
     for sample in list.items()? {
         let sample = sample.object()?;
@@ -95,7 +95,7 @@ pub(super) fn samples(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRe
             sheet.add_at(metric, rate, (at_us, None), None, Some("workout"));
         }
     }
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }
 
 fn open<'a>(

@@ -55,7 +55,7 @@ const BATTERY: Samples =
     Samples { name: "timeOffsetBodyBatteryValues", metric: "garmin.body_battery", ..STRESS };
 
 /// A day.
-pub(super) fn daily(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn daily(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
     let head = head(received_at, grown(span.last_us(), received_at));
     let mut sheet = of_day(&head, "daily", item, span)?;
@@ -71,17 +71,17 @@ pub(super) fn daily(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorReco
         }
     }
     samples(&mut sheet, item, &RATES)?;
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }
 
 /// A day's stress and body battery, every few minutes.
-pub(super) fn stress(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn stress(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
     let head = head(received_at, grown(span.last_us(), received_at));
     let mut sheet = of_day(&head, "stress", item, span)?;
     samples(&mut sheet, item, &STRESS)?;
     samples(&mut sheet, item, &BATTERY)?;
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }
 
 const EPOCH: &[Field] =
@@ -104,7 +104,7 @@ const INTENSITIES: &[(&str, &str)] =
     &[("SEDENTARY", "sedentary"), ("ACTIVE", "active"), ("HIGHLY_ACTIVE", "highly_active")];
 
 /// A quarter of an hour of one type of activity: several may share a start, and each counts.
-pub(super) fn epoch(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn epoch(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
     let given = item.get("activityType");
     let given = given.map(|at| enumerated(&at)).transpose()?;
@@ -125,7 +125,7 @@ pub(super) fn epoch(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorReco
     if *on_foot {
         sheet.fields(item, ON_FOOT)?;
     }
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }
 
 /// A symbol of one of Garmin's enumerations: it becomes part of a key, known to us or not.
@@ -143,7 +143,7 @@ const METRICS: &[Field] =
     &[field(&["vo2Max"], "vo2_max"), field(&["vo2MaxCycling"], "vo2_max").method("cycling")];
 
 /// What Garmin estimates of a person by the day; all that is said of time is the date.
-pub(super) fn metrics(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn metrics(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let at = item.need("calendarDate")?;
     let day = Day::parse(at.text()?).ok_or_else(|| at.malformed("not a date"))?;
     let head = head(received_at, None);
@@ -153,7 +153,7 @@ pub(super) fn metrics(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRe
     if let Some(enhanced) = boolean(item, &["enhanced"])? {
         sheet.attribute("enhanced", enhanced.to_string());
     }
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }
 
 /// Phases of a cycle, our name of each, and the vocabulary's where it has one.
@@ -171,7 +171,7 @@ const PHASES: &[(&str, &str, Option<&str>)] = &[
 
 /// A day of a cycle: the summary is of the cycle and says which day of it has come, so each day is a
 /// record of its own. Its pregnancy stays in the raw topic.
-pub(super) fn cycle(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn cycle(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let begin_at = item.need("periodStartDate")?;
     let begin =
         calendar(item, "periodStartDate")?.ok_or_else(|| begin_at.malformed("not a date"))?;
@@ -203,5 +203,5 @@ pub(super) fn cycle(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorReco
             sheet.add_symbol(metric, symbol, (sheet.start.at_us, None), method);
         }
     }
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }

@@ -6,7 +6,7 @@ use crate::model::metric;
 use crate::model::time::Micros;
 use crate::vendors::VendorRecord;
 use crate::vendors::garmin::sheet::{
-    Names, Samples, Span, USUAL, head, not_negative, of_time, positive, samples,
+    Names, Samples, Span, USUAL, grown, head, not_negative, of_time, positive, samples,
 };
 use crate::vendors::wire::json::At;
 use crate::vendors::wire::sheet::{Field, boolean, field, number};
@@ -26,7 +26,7 @@ const BODY: &[Field] = &[
 ];
 
 /// A weighing.
-pub(super) fn body(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn body(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     measured(received_at, item, "body", BODY)
 }
 
@@ -36,10 +36,7 @@ const PRESSURE: &[Field] = &[
 ];
 
 /// A blood pressure, measured or typed in.
-pub(super) fn blood_pressure(
-    received_at: Micros,
-    item: &At<'_>,
-) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn blood_pressure(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     measured(received_at, item, "blood_pressure", PRESSURE)
 }
 
@@ -48,7 +45,7 @@ fn measured(
     item: &At<'_>,
     record_type: &'static str,
     fields: &[Field],
-) -> Result<Vec<VendorRecord>, Reject> {
+) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, MEASURED)?;
     let head = head(received_at, None);
     let mut sheet = of_time(&head, record_type, item, span, None)?;
@@ -61,7 +58,7 @@ fn measured(
         sheet.content.recording_method = Some(method.to_owned());
     }
     sheet.fields(item, fields)?;
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }
 
 const OXYGEN: Samples = Samples {
@@ -73,9 +70,9 @@ const OXYGEN: Samples = Samples {
 };
 
 /// Oxygen, by the day or when it was asked for.
-pub(super) fn pulse_ox(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn pulse_ox(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
-    let head = head(received_at, None);
+    let head = head(received_at, grown(span.last_us(), received_at));
     let mut sheet = of_time(&head, "pulse_ox", item, span, None)?;
     let spot = boolean(item, &["onDemand"])?;
     if let Some(spot) = spot {
@@ -83,7 +80,7 @@ pub(super) fn pulse_ox(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorR
     }
     let context = if spot == Some(true) { "spot" } else { "day" };
     samples(&mut sheet, item, &Samples { context: Some(context), ..OXYGEN })?;
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }
 
 const BREATHS: Samples = Samples {
@@ -94,14 +91,14 @@ const BREATHS: Samples = Samples {
 };
 
 /// Breaths, a quarter of an hour or a day of them; the map has had another name.
-pub(super) fn respiration(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn respiration(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
-    let head = head(received_at, None);
+    let head = head(received_at, grown(span.last_us(), received_at));
     let mut sheet = of_time(&head, "respiration", item, span, None)?;
     let old = item.get(BREATHS.name).is_none();
     let name = if old { "timeOffsetRespirationValues" } else { BREATHS.name };
     samples(&mut sheet, item, &Samples { name, ..BREATHS })?;
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }
 
 /// Garmin's name, the metric, what of it is a value.
@@ -118,11 +115,11 @@ const PARTS: &[Part] = &[
 ];
 
 /// Two minutes of sitting still: the mean of each of its parts.
-pub(super) fn snapshot(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn snapshot(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
     let head = head(received_at, None);
     let mut sheet = of_time(&head, "health_snapshot", item, span, None)?;
-    let Some(list) = item.get("summaries") else { return Ok(vec![sheet.finish()]) };
+    let Some(list) = item.get("summaries") else { return Ok(sheet.finish()) };
     let window_s = span.end.map(|end| (end.at_us - span.start.at_us) / 1_000_000);
     for part in list.items()? {
         let name = part.object()?.need("summaryType")?;
@@ -139,5 +136,5 @@ pub(super) fn snapshot(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorR
             }
         }
     }
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }

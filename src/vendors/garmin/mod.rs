@@ -15,8 +15,8 @@
 //! - A `summaryId` is no identity: Garmin gives a day another one at every sync. A day, a night and
 //!   an HRV summary are keyed by their `calendarDate` (a tentative night and its final have other
 //!   ids *and* other starts), what has no such date by its start, an epoch by start and type.
-//! - There is no version. A final summary stands at its receipt. A day that still grows and a
-//!   tentative night stand at the end of what they cover ([`sheet::grown`]), so that a delivery
+//! - There is no version. A final summary stands at its receipt. A day that still grows, its oxygen and
+//!   breaths too, and a tentative night stand at the end of what they cover ([`sheet::grown`]), so that a delivery
 //!   which Garmin repeats late never undoes a later one.
 //! - Below zero a stress or a battery level says why there is none, and 0 breaths or 0 % oxygen are
 //!   no reading; 0 steps are.
@@ -71,7 +71,7 @@ enum Read {
     Nothing(&'static str),
 }
 
-type ReadSummary = fn(Micros, &At<'_>) -> Result<Vec<VendorRecord>, Reject>;
+type ReadSummary = fn(Micros, &At<'_>) -> Result<VendorRecord, Reject>;
 
 /// Every type that a body can have, by its key there.
 #[rustfmt::skip]
@@ -188,7 +188,7 @@ impl Vendor for Garmin {
         let mut items = Vec::new();
         for (index, item) in (0..).zip(list.items()?) {
             let (vendor_user, whats) = match whose(&item, asked) {
-                Ok(user) => (user, records(read(raw.received_at, &item))),
+                Ok(user) => (user, records(raw.received_at, &item, read)),
                 Err(bad) => (None, vec![What::Bad(bad)]),
             };
             extend(&mut items, index, vendor_user.as_deref(), whats);
@@ -225,15 +225,18 @@ fn what(received_at: Micros, item: &At<'_>, read: Read, user: &str) -> Vec<What>
             let fetch = window.map(|record_id| What::Fetch { record_type, record_id });
             vec![fetch.unwrap_or_else(What::Bad)]
         }
-        Read::Summary(_, _, read) => records(read(received_at, item)),
+        Read::Summary(_, _, read) => records(received_at, item, read),
     }
 }
 
-fn records(read: Result<Vec<VendorRecord>, Reject>) -> Vec<What> {
-    match read {
-        Ok(records) => records.into_iter().map(|record| What::Record(Box::new(record))).collect(),
-        Err(bad) => vec![What::Bad(bad)],
-    }
+/// What a summary is, and what the naps are that only a night's has. Each is read, or bad, alone.
+fn records(received_at: Micros, item: &At<'_>, read: ReadSummary) -> Vec<What> {
+    let all = std::iter::once(read(received_at, item)).chain(night::naps(received_at, item));
+    let what = |read: Result<VendorRecord, Reject>| match read {
+        Ok(record) => What::Record(Box::new(record)),
+        Err(bad) => What::Bad(bad),
+    };
+    all.map(what).collect()
 }
 
 fn extend(items: &mut Vec<Item>, index: i32, user: Option<&str>, whats: Vec<What>) {

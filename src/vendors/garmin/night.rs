@@ -74,13 +74,21 @@ fn validated(sheet: &mut Sheet<'_>, validation: Option<(&'static str, bool)>) {
     }
 }
 
-/// A night, and each of its naps as a session of its own.
-pub(super) fn sleep(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+/// What is tentative still grows; what is final stands at its receipt.
+fn version(
+    received_at: Micros,
+    span: Span,
+    validation: Option<(&'static str, bool)>,
+) -> Option<Micros> {
+    let tentative = validation.is_some_and(|(_, tentative)| tentative);
+    if tentative { grown(span.last_us(), received_at) } else { None }
+}
+
+/// A night.
+pub(super) fn sleep(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
     let validation = validation(item, "validation")?;
-    let tentative = validation.is_some_and(|(_, tentative)| tentative);
-    let version = if tentative { grown(span.last_us(), received_at) } else { None };
-    let head = head(received_at, version);
+    let head = head(received_at, version(received_at, span, validation));
     let mut sheet = of_night(&head, "sleep", item, span)?;
     sheet.attribute("is_nap", "false");
     validated(&mut sheet, validation);
@@ -100,13 +108,20 @@ pub(super) fn sleep(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorReco
     stages(&mut sheet, item)?;
     samples(&mut sheet, item, &OXYGEN)?;
     samples(&mut sheet, item, &BREATHS)?;
-    let mut records = vec![sheet.finish()];
-    if let Some(list) = item.get("naps") {
-        for nap in list.items()? {
-            records.push(one_nap(&head, &nap)?);
-        }
+    Ok(sheet.finish())
+}
+
+/// The naps of a night, each a session of its own, in the version that the night has.
+pub(super) fn naps(received_at: Micros, item: &At<'_>) -> Vec<Result<VendorRecord, Reject>> {
+    let Some(list) = item.get("naps") else { return Vec::new() };
+    let night = Span::of(item, USUAL).and_then(|span| Ok((span, validation(item, "validation")?)));
+    // Of a night that cannot be read the naps stand at their receipt.
+    let version = night.ok().and_then(|(span, of)| version(received_at, span, of));
+    let head = head(received_at, version);
+    match list.items() {
+        Ok(naps) => naps.map(|nap| one_nap(&head, &nap)).collect(),
+        Err(bad) => vec![Err(bad)],
     }
-    Ok(records)
 }
 
 /// A nap. Its offset is its own, and so is its day: a flight may lie between it and the night.
@@ -164,20 +179,20 @@ const HRV_VALUES: Samples = Samples {
 };
 
 /// A night's heart rate variability.
-pub(super) fn hrv(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn hrv(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
     let head = head(received_at, None);
     let mut sheet = of_night(&head, "hrv", item, span)?;
     sheet.fields(item, HRV)?;
     samples(&mut sheet, item, &HRV_VALUES)?;
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }
 
 const SKIN: &[Field] = &[field(&["avgDeviationCelsius"], "skin_temperature_deviation")];
 
 /// A night's skin temperature against the usual one. Some nights were measured for a few minutes
 /// only, which stands beside the value.
-pub(super) fn skin(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecord>, Reject> {
+pub(super) fn skin(received_at: Micros, item: &At<'_>) -> Result<VendorRecord, Reject> {
     let span = Span::of(item, USUAL)?;
     let head = head(received_at, None);
     let mut sheet = of_night(&head, "skin_temperature", item, span)?;
@@ -186,5 +201,5 @@ pub(super) fn skin(received_at: Micros, item: &At<'_>) -> Result<Vec<VendorRecor
         let covered = (end.at_us - span.start.at_us) / 1_000_000;
         sheet.attribute("coverage_s", covered.to_string());
     }
-    Ok(vec![sheet.finish()])
+    Ok(sheet.finish())
 }

@@ -215,6 +215,36 @@ fn trap_7_a_nap_has_its_own_offset() {
 }
 
 #[test]
+fn a_bad_nap_is_bad_alone() {
+    let good = json!({ "napStartTimeInSeconds": NIGHT + 50_000, "napDurationInSeconds": 1_500 });
+    let naps = json!([{ "napStartTimeInSeconds": "canary" }, good]);
+    let night = item(NIGHT, 28_800, &json!({ "calendarDate": "2026-03-29", "naps": naps }));
+    let whats: Vec<What> =
+        parse(&json!({ "sleeps": [night] })).into_iter().map(|item| item.what).collect();
+    let [What::Record(night), What::Bad(bad), What::Record(nap)] = whats.as_slice() else {
+        panic!("{whats:?}")
+    };
+    assert_eq!((&*night.record_id, &*nap.content.attributes["is_nap"]), ("2026-03-29", "true"));
+    assert_eq!(bad.at.as_str(), "sleeps[0].naps[0].napStartTimeInSeconds");
+    let odd = item(NIGHT, 28_800, &json!({ "naps": "canary" }));
+    assert_eq!(parse(&json!({ "sleeps": [odd] })).len(), 2, "the night, and what is no list");
+}
+
+#[test]
+fn a_day_of_oxygen_or_breaths_that_is_repeated_late_undoes_nothing() {
+    for key in ["pulseox", "allDayRespiration"] {
+        let push = |covered: i64, received: i64| {
+            let day = item(MIDNIGHT, covered, &json!({}));
+            one_at(key, &day, (MIDNIGHT + received) * 1_000_000).version
+        };
+        let (first, second) = (push(10_800, 10_890), push(21_600, 21_690));
+        let repeated = push(10_800, 72_000);
+        assert!(first < repeated && repeated < second, "{key}: {first:?} {second:?} {repeated:?}");
+        assert!(push(86_400, 90_000) < push(86_400, 260_000), "what is repaired later counts");
+    }
+}
+
+#[test]
 fn trap_8_a_night_has_no_heart_rate() {
     let fields = json!({ "averageHeartRate": 51, "restingHeartRateInBeatsPerMinute": 47 });
     let night = one("sleeps", &item(NIGHT, 28_800, &fields));

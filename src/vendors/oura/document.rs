@@ -9,6 +9,7 @@
 //! - The temperature and the readiness that a sleep carries are the ones of `daily_readiness`, where
 //!   they are taken from: one night does not give two.
 //! - Null and absent are not zero, and zero is a value.
+//! - A day of more heart rates than are asked for is what came, and a dead letter for what did not.
 //! - Tags, their texts, moods of one's own and labels stay in the raw topic, as does what the
 //!   vocabulary has no metric for: movement, MET by the minute, contributors other than readiness'.
 
@@ -69,10 +70,12 @@ pub(super) fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject
         return Err(Reject::invalid(Path::root(), "no type of record of this vendor"));
     };
     let json = json::parse(raw.body)?;
+    let root = json.root();
     let user = raw.headers.text(header::VENDOR_USER);
-    let mut items = Vec::new();
+    let (mut items, mut after) = (Vec::new(), 0);
     let mut samples = Samples::default();
-    objects(&json.root(), "data", &mut |index, _, at| {
+    objects(&root, "data", &mut |index, _, at| {
+        after = index.saturating_add(1);
         let head = Head {
             device_type: "oura".to_owned(),
             via: "direct",
@@ -90,9 +93,21 @@ pub(super) fn read(raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject
         items.extend(what.map(|what| (index, what)));
     })?;
     items.extend(samples.buckets());
+    if matches!(kind, Kind::Samples) && goes_on(&root)? {
+        let bad = root.invalid("more pages than are asked for");
+        items.push((after, What::Bad(bad)));
+    }
     items.sort_by_key(|(index, _)| *index);
     let item = |(index, what)| Item { index, vendor_user: user.map(str::to_owned), what };
     Ok(items.into_iter().map(item).collect())
+}
+
+/// Whether the last page names another, which nobody asked for ([`super::api`]). What it has is not here, and that is said.
+fn goes_on(root: &At<'_>) -> Result<bool, Reject> {
+    if !matches!(root.json(), Json::List(_)) {
+        return Ok(root.get("next_token").is_some());
+    }
+    Ok(root.items()?.last().is_some_and(|page| page.get("next_token").is_some()))
 }
 
 fn record(read: Result<VendorRecord, Reject>) -> Result<What, Reject> {

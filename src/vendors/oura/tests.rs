@@ -345,6 +345,19 @@ fn heart_rates_are_buckets_by_utc_day_with_ids_of_their_moments() {
 }
 
 #[test]
+fn a_day_of_more_pages_than_are_asked_for_says_so() {
+    let whole = fixture!("heartrate");
+    let items = read("heartrate", whole).expect("items");
+    let cut = whole.replace(r#""next_token":null"#, r#""next_token":"canary""#);
+    assert_ne!(cut, whole);
+    let mut more = read("heartrate", &cut).expect("items");
+    let last = more.pop().expect("an item");
+    assert_eq!(more, items, "what came counts");
+    assert!(matches!(last.what, What::Bad(_)), "{last:?}");
+    assert_eq!(last.index, 6, "behind all that came");
+}
+
+#[test]
 fn a_document_is_its_connections_and_a_meal_has_none() {
     let items = read("sleep", fixture!("sleep_page")).expect("items");
     assert!(items.iter().all(|item| item.vendor_user.as_deref() == Some("u-4f2c81")));
