@@ -112,3 +112,42 @@ pub async fn poll(histories: &impl Histories, shelf: &Shelf, reach: Reach) -> Re
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::stream::hydration::Gap;
+
+    /// Notes how many days are polled.
+    #[derive(Default)]
+    struct Noted(Mutex<Vec<i32>>);
+
+    impl Histories for Noted {
+        async fn gaps(&self, _vendor: &str, _at_most: usize) -> Result<Vec<Gap>> {
+            Ok(Vec::new())
+        }
+
+        async fn open(&self, _vendor: &str, _gap: &Gap, _windows: &[Window]) -> Result<()> {
+            Ok(())
+        }
+
+        async fn poll(&self, _vendor: &str, polled: &Polled) -> Result<u64> {
+            self.0.lock().expect("not poisoned").push(polled.late_days);
+            Ok(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn in_a_faster_world_more_days_than_ours_can_still_grow() {
+        let api = crate::vendors::find("dexcom").and_then(|vendor| vendor.api()).expect("an API");
+        let (noted, shelf) = (Noted::default(), Shelf { name: "dexcom", api });
+        for fast in [false, true] {
+            let every = Some(Duration::from_secs(60));
+            let reach = Reach { history_days: 0, poll: every, fast };
+            poll(&noted, &shelf, reach).await.expect("polled");
+        }
+        assert_eq!(*noted.0.lock().expect("not poisoned"), [3, 30]);
+    }
+}

@@ -59,7 +59,7 @@ const ALL: [(Fault, &str, u32, &str); 17] = [
     (Fault::LostRefresh, "lost_refresh", 3, "of people: a refresh token is exchanged and the answer lost"),
     (Fault::Renamed, "user_changed", 10, "of people: another id at the vendor (Terra's user_reauth)"),
     (Fault::DeadLink, "pointer_expired", 2, "of links in Terra's Kafka destination: dead before they are followed"),
-    (Fault::Unsubscribed, "unsubscribed", 3, "of people: webhooks stop, as where a subscription has expired; with --subscriptions, of those"),
+    (Fault::Unsubscribed, "unsubscribed", 3, "of people, or with --subscriptions of those: webhooks stop, as if expired"),
     (Fault::ClockChange, "clock_change", 30, "of people: their clock changes in a night"),
 ];
 
