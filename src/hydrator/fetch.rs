@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Kind, Result};
 use crate::hydrator::plan::Outcome;
@@ -332,8 +332,20 @@ struct Answered {
     access_token: SecretString,
     #[serde(default)]
     refresh_token: Option<SecretString>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     expires_in: Option<u64>,
+}
+
+/// A number of seconds however it is written; nothing where it is none. A pair of tokens is not lost for it: the refresh
+/// token that it came for is dead.
+fn lenient<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<u64>, D::Error> {
+    let text = match serde_json::Value::deserialize(from)? {
+        serde_json::Value::Number(number) => number.to_string(),
+        serde_json::Value::String(text) => text,
+        _ => return Ok(None),
+    };
+    let whole = text.trim().split_once('.').map_or(text.trim(), |(whole, _)| whole);
+    Ok(whole.parse().ok())
 }
 
 /// The largest answer of a token endpoint, bytes.
@@ -552,7 +564,8 @@ fn pair_of(status: u16, body: &[u8]) -> Exchanged {
             Ok("invalid_grant") => true,
             // Oura says `invalid_request` of a dead token; some say nothing that can be read.
             Ok(error) => status == 400 && !OURS.contains(&error),
-            Err(_text) => status == 400,
+            // A page is of something that stands before the vendor.
+            Err(_text) => status == 400 && body.trim_ascii_start().first() != Some(&b'<'),
         };
         let ours = Exchanged::Failed(Outcome::Answered(Answer::Refused));
         return if person { Exchanged::Refused } else { ours };
@@ -600,6 +613,48 @@ async fn read_small(mut response: Response) -> std::result::Result<BytesMut, Out
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(body),
             Err(_text) => return Err(Outcome::BrokenOff),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_not_lost_for_how_its_life_is_written() {
+        for (written, seconds) in [
+            ("3600", Some(3_600)),
+            ("3600.0", Some(3_600)),
+            (r#""3600""#, Some(3_600)),
+            ("null", None),
+            ("-1", None),
+            ("{}", None),
+        ] {
+            let body =
+                format!(r#"{{"access_token":"a","refresh_token":"r","expires_in":{written}}}"#);
+            let Exchanged::Pair { pair, lives } = pair_of(200, body.as_bytes()) else {
+                panic!("{written}")
+            };
+            assert_eq!(lives, seconds.map(Duration::from_secs), "{written}");
+            assert!(pair.refresh.is_some(), "{written}");
+        }
+    }
+
+    #[test]
+    fn only_the_vendor_s_own_word_ends_a_consent() {
+        for (status, body, ends) in [
+            (400, r#"{"error":"invalid_grant"}"#, true),
+            (401, r#"{"error":"invalid_grant"}"#, true),
+            (400, r#"{"error":"invalid_request"}"#, true),
+            (400, r#"{"message":"no"}"#, true),
+            (400, "", true),
+            (400, r#"{"error":"invalid_client"}"#, false),
+            (401, "", false),
+            (400, " <!DOCTYPE html><html>", false),
+        ] {
+            let refused = matches!(pair_of(status, body.as_bytes()), Exchanged::Refused);
+            assert_eq!(refused, ends, "{status} {body}");
         }
     }
 }

@@ -153,6 +153,17 @@ fn the_past_of_who_connects_is_published_as_it_is() {
     assert_eq!(all.end("TERM", Duration::from_secs(20)), Some(0));
 }
 
+fn assert_holds_no_token(ledger: &str, connections: &str) {
+    let tokens = std::fs::read_to_string(connections).expect("connections");
+    for line in tokens.lines() {
+        let line: Value = serde_json::from_str(line).expect("JSON");
+        for token in ["access_token", "refresh_token"] {
+            let token = line[token].as_str().expect("a token");
+            assert!(token.len() > 40 && !ledger.contains(token), "a ledger holds no secret");
+        }
+    }
+}
+
 #[test]
 fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     let played = Played::new("truth");
@@ -188,14 +199,7 @@ fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     }
     let ledger = std::fs::read_to_string(played.file("truth.jsonl")).expect("a ledger");
     assert!(ledger.starts_with(&before), "what is true does not depend on who asks");
-    let tokens = std::fs::read_to_string(&connections).expect("connections");
-    for line in tokens.lines() {
-        let line: Value = serde_json::from_str(line).expect("JSON");
-        for token in ["access_token", "refresh_token"] {
-            let token = line[token].as_str().expect("a token");
-            assert!(token.len() > 40 && !ledger.contains(token), "a ledger holds no secret");
-        }
-    }
+    assert_holds_no_token(&ledger, &connections);
 
     let truth = played.file("truth.jsonl");
     let wait = set_or("TRUTH_WAIT", "60");

@@ -229,6 +229,28 @@ fn a_long_interval_is_asked_for_in_lists_that_others_ask_for_too() {
 }
 
 #[test]
+fn a_notification_asks_for_no_more_rows_than_are_believed() {
+    let year = |nth: u32| {
+        let year = 2007 + nth % 19;
+        format!(
+            r#"{{"physicalTimeInterval":{{"startTime":"{year}-01-01T00:00:00Z","endTime":"{year}-12-31T00:00:00Z"}}}}"#
+        )
+    };
+    let whats = |many: u32, step: u32| {
+        let intervals: Vec<String> = (0..many).map(|nth| year(nth * step)).collect();
+        let body = format!(
+            r#"{{"data":{{"healthUserId":"u","operation":"UPSERT","dataType":"heart-rate","intervals":[{}]}}}}"#,
+            intervals.join(",")
+        );
+        parse(&body).expect("items")
+    };
+    assert!(whats(13, 1).len() > 4_000);
+    assert_eq!(whats(100, 0).len(), 365, "said often, asked for once");
+    let [Item { what: What::Bad(bad), .. }] = &whats(19, 1)[..] else { panic!("too many") };
+    assert_eq!(bad.at.as_str(), "[0].data.intervals");
+}
+
+#[test]
 fn a_window_is_read_as_it_is_shown() {
     for text in ["2026-03-28/2026-03-29", "2026-03-28/2026-04-27/gone"] {
         assert_eq!(Window::parse(text).expect("a window").to_string(), text);

@@ -27,6 +27,8 @@ const NEAR_DAYS: i32 = 7;
 const DAYS_MAX: i32 = 40 * 366;
 /// The most intervals of one notification.
 const INTERVALS_MAX: usize = 1_000;
+/// Ours: the most rows that one notification asks for.
+const WINDOWS_MAX: usize = 5_000;
 /// What marks a row that was asked for by a deletion.
 const GONE: &str = "/gone";
 
@@ -84,6 +86,9 @@ pub(super) fn of_notification(
                     return Err(list.invalid("more than 1000 intervals"));
                 }
                 split(days(&interval, kind)?, kind, gone, &mut windows);
+                if windows.len() > WINDOWS_MAX {
+                    return Err(list.invalid("more than 5000 windows"));
+                }
             }
         }
         // As older clients have it.
