@@ -453,7 +453,7 @@ mod tests {
         let fine = second(&["1"], &[(1, 96.0), (2, 99.0)]);
         assert_eq!(sizes(&run(&versions, &[], &[first.clone(), fine])), [0; 4]);
         assert_eq!(
-            sizes(&run(&versions, &[], &[first.clone()])),
+            sizes(&run(&versions, &[], std::slice::from_ref(&first))),
             [1, 0, 0, 0],
             "a part is missing"
         );
