@@ -140,9 +140,12 @@ fn the_past_of_who_connects_is_published_as_it_is() {
     assert!(simulated.status.success(), "{}", text(&simulated));
     let told = json(&simulated);
     assert_eq!(told["waiting"], 0, "{told}");
-    assert!(told["counts"]["oura"]["pages"].as_u64() > Some(100), "{told}");
-    let documents = told["counts"]["oura"]["documents"].as_u64().unwrap_or(0);
-    assert!(documents < 300, "what is in a page is not asked for alone: {told}");
+    let count = |vendor: &str, what: &str| told["counts"][vendor][what].as_u64().unwrap_or(0);
+    for vendor in ["dexcom", "google", "oura", "whoop", "withings"] {
+        assert!(count(vendor, "pages") > 20, "{vendor}: {told}");
+    }
+    let documents = count("oura", "documents");
+    assert!(documents < 100, "what is in a page is not asked for alone: {told}");
     let truth = played.file("truth.jsonl");
     let audited = played.deployment.run(&["audit", "--truth", &truth, "--wait", "60", "--json"]);
     let found = json(&audited);
@@ -191,9 +194,8 @@ fn with_every_fault_all_that_is_true_is_published_as_it_is() {
     let told = json(&simulated);
     assert_eq!(told["waiting"], 0, "{told}");
     assert!(told["counts"]["dexcom"]["pages"].as_u64() > Some(0), "what is not announced: {told}");
-    let never = told["counts"].as_object().expect("counts").values();
-    let never = never.filter_map(|of| of["calls never answered"].as_u64()).sum::<u64>();
-    assert!(never > 0, "{told}");
+    let mut of = told["counts"].as_object().expect("counts").values();
+    assert!(of.any(|of| of["calls never answered"].as_u64() > Some(0)), "{told}");
     for quota in told["quotas"].as_array().expect("a list") {
         assert_eq!(quota["exceeded"], 0, "{told}");
     }
