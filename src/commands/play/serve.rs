@@ -95,14 +95,33 @@ async fn answer(
     match reply.manner {
         Manner::AtOnce => {}
         Manner::Slowly => {
-            theatre.under_way.fetch_add(1, Ordering::Relaxed);
+            let _waits = UnderWay::of(theatre);
             tokio::time::sleep(SLOW).await;
-            theatre.under_way.fetch_sub(1, Ordering::Relaxed);
         }
-        Manner::Never => tokio::time::sleep(NEVER).await,
+        // Whoever gives up asks again: the world must not end before.
+        Manner::Never => {
+            let _waits = UnderWay::of(theatre);
+            tokio::time::sleep(NEVER).await;
+        }
         Manner::HangUp => return Err(io::ErrorKind::ConnectionAborted.into()),
     }
     Ok(response(reply))
+}
+
+/// A call that has no answer yet; it ends with it, or when the caller goes away.
+struct UnderWay<'a>(&'a Theatre);
+
+impl<'a> UnderWay<'a> {
+    fn of(theatre: &'a Theatre) -> Self {
+        theatre.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(theatre)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn client(headers: &HeaderMap) -> Option<(String, String)> {
