@@ -38,6 +38,8 @@ pub struct Reach {
     pub history_days: i32,
     /// How long a day that is polled is left alone; absent where nothing is polled.
     pub poll: Option<Duration>,
+    /// How long a gap waits whose connection may turn out to be another one ([`Histories::gaps`]).
+    pub settles: Duration,
 }
 
 /// Opens gaps and polls, until `stop`. What fails is tried again at the next look.
@@ -81,7 +83,7 @@ pub async fn open(histories: &impl Histories, shelf: &Shelf, reach: Reach) -> Re
     if collections.is_empty() {
         return Ok(());
     }
-    for gap in histories.gaps(shelf.name, GAPS_MAX).await? {
+    for gap in histories.gaps(shelf.name, GAPS_MAX, reach.settles).await? {
         let wanted = history::windows(collections, (gap.from, gap.to), reach.history_days);
         let window = |one: history::Wanted| Window {
             record_type: one.record_type,

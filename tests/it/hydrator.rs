@@ -80,7 +80,7 @@ impl World {
         let stop = CancellationToken::new();
         let loops = VENDORS.map(|name| {
             let (hydrator, stop) = (Arc::clone(&hydrator), stop.clone());
-            let desk = Desk { name, api: &PLAYED, base: server.at("") };
+            let desk = Desk { name, api: &PLAYED, base: server.at(""), key: None };
             tokio::spawn(async move { hydrator.serve(&desk, &stop).await })
         });
         Self { server, rows, room, log, metrics, stop, loops: loops.into() }

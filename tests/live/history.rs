@@ -30,7 +30,11 @@ use crate::process::{Deployment, free_port, metric, page, text, until};
 
 const TOKEN_KEY: &str = "not-a-secret-test-key, thirty-two bytes";
 const LEASE: Duration = Duration::from_secs(60);
-const REACH: Reach = Reach { history_days: 90, poll: Some(Duration::from_secs(3_600)) };
+const REACH: Reach = Reach {
+    history_days: 90,
+    poll: Some(Duration::from_secs(3_600)),
+    settles: Duration::from_secs(600),
+};
 
 // ── what stands in Postgres ────────────────────────────────────────────────────────────────────
 
