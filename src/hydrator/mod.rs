@@ -11,7 +11,7 @@
 //! | --- | --- | --- |
 //! | claim a row | the port [`crate::stream::hydration::Queue`] | live before backfill; a killed worker's row comes back |
 //! | whether to ask at all | `breaker.rs` | a vendor that is away is asked by one call a minute |
-//! | a token | `tokens.rs` | renewed once, whoever wants it; stored before it is used |
+//! | a token | `tokens.rs` | renewed once, whoever wants it; stored before it is used. Terra wants the app's key instead |
 //! | a permit | `quota.rs` | never more than the vendor allows, all replicas together |
 //! | the call | `fetch.rs` | deadlines, a cap, one host; every way to end is a value |
 //! | what follows | `plan.rs` | done, later, another token, given up |

@@ -314,11 +314,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         let Some(mut call) = desk.api.ask(&need) else {
             return unasked(Kind::ValidationError, "the vendor's API has no such record");
         };
-        // None where the app's own key is all that is needed: no vault is asked then.
-        let mut grant = match &desk.key {
-            Some(_) => None,
-            None => Some(self.tokens.access(desk.name, connection).await?),
-        };
+        let mut grant = self.grant(desk, connection).await?;
         let mut body = Body { held: self.held(desk, connection, &need).await?, ..Body::default() };
         loop {
             let token = match grant {
@@ -356,13 +352,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                         }));
                     }
                     Some(next) => (call, grant) = (next, token.map(Grant::Token)),
-                    None => {
-                        let together = Outcome::Answered(desk.api.together(&need, &body.answers));
-                        let next = plan::next(together, tried, |n| desk.api.again_s(n), chance());
-                        let whole = matches!(next, Next::Keep(_))
-                            .then(|| self.document(desk, row, vendor_user, &body));
-                        return Ok(Course::Asked(outcome.said(), next, whole));
-                    }
+                    None => return Ok(self.whole(desk, (row, &need), (outcome, tried), &body)),
                 },
                 // What came before says something of the record, or it would not have been asked for.
                 Next::Nothing if body.is_begun() => {
@@ -379,6 +369,29 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                 }
             }
         }
+    }
+
+    /// What the first call is made with; nothing where the app's own key is all that is needed: no vault is asked then.
+    async fn grant(&self, desk: &Desk, connection: ConnectionId) -> Result<Option<Grant>> {
+        match &desk.key {
+            Some(_) => Ok(None),
+            None => self.tokens.access(desk.name, connection).await.map(Some),
+        }
+    }
+
+    /// What follows where every call was answered, the last one so.
+    fn whole(
+        &self,
+        desk: &Desk,
+        (row, need): (&Claimed, &Need<'_>),
+        (outcome, tried): (Outcome, Tried),
+        body: &Body,
+    ) -> Course {
+        let together = Outcome::Answered(desk.api.together(need, &body.answers));
+        let next = plan::next(together, tried, |n| desk.api.again_s(n), chance());
+        let whole =
+            matches!(next, Next::Keep(_)).then(|| self.document(desk, row, need.vendor_user, body));
+        Course::Asked(outcome.said(), next, whole)
     }
 
     /// What we had before the vendor is asked, where it must be said.
