@@ -24,6 +24,7 @@ use toml::{Table, Value};
 use crate::hydrator::fetch::Base;
 use crate::ingress::{Keys, Rate, Shelf, VendorKeys};
 use crate::vendors;
+use crate::vendors::ask::With;
 
 /// Every key with its default and its reason; also the reference that `config docs` prints.
 pub const DEFAULTS: &str = include_str!("config.default.toml");
@@ -143,6 +144,9 @@ pub struct Vendor {
     /// Where its API is, instead of where its file says.
     #[serde(default)]
     pub api_base: Option<String>,
+    /// A bucket of ours that its pointers may lead to.
+    #[serde(default)]
+    pub bucket: Option<String>,
     /// Where its tokens are renewed, instead of where its file says.
     #[serde(default)]
     pub renewal_url: Option<String>,
@@ -616,6 +620,7 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
     for (name, vendor) in &config.vendors {
         let addresses = [
             ("api_base", &vendor.api_base),
+            ("bucket", &vendor.bucket),
             ("renewal_url", &vendor.renewal_url),
             ("authorise_url", &vendor.authorise_url),
             ("keyset", &vendor.keyset.clone().filter(|keyset| is_address(keyset))),
@@ -624,6 +629,14 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
             if address.as_deref().is_some_and(|address| Base::parse(address).is_none()) {
                 let key = format!("vendors.{name}.{key}");
                 problems.push(Problem::new(key, format!("must be {ADDRESS}")));
+            }
+        }
+        let secret = vendor.client_secret.as_ref().map(|secret| secret.expose_secret());
+        let keys = [("client_id", vendor.client_id.as_deref()), ("client_secret", secret)];
+        for (key, text) in keys.into_iter().filter(|_| is_asked_with_its_key(name)) {
+            if text.is_some_and(|text| !text.bytes().all(|byte| byte.is_ascii_graphic())) {
+                let key = format!("vendors.{name}.{key}");
+                problems.push(Problem::new(key, "must be ASCII without spaces: it is a header"));
             }
         }
     }
@@ -637,6 +650,12 @@ fn relations(config: &Config, problems: &mut Vec<Problem>) {
     for (key, _, what) in rules(config).into_iter().filter(|(_, holds, _)| !holds) {
         problems.push(Problem::new(key, format!("must be {what}")));
     }
+}
+
+/// Whether this vendor's API is asked with the app's own id and key.
+fn is_asked_with_its_key(name: &str) -> bool {
+    let api = vendors::find(name).and_then(|vendor| vendor.api());
+    api.is_some_and(|api| matches!(api.with(), With::Key(_)))
 }
 
 /// What the address of a vendor's API may be: a token goes there.

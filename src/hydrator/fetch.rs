@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hydrator::plan::Outcome;
 use crate::hydrator::tokens::Client as OAuth;
 use crate::stream::hydration::Pair;
-use crate::vendors::ask::{Answer, Api, Call, Need, Per, Told, Wrapped};
+use crate::vendors::ask::{Answer, Api, Call, Need, Per, Told, With, Wrapped};
 use crate::vendors::consent::{By, Request as Asked, Verb};
 use crate::vendors::wire::json::{self, Json};
 
@@ -157,29 +157,36 @@ impl Fetcher {
         Ok(Self { client, limits })
     }
 
-    /// Makes a call with this token; what its answer means depends on what is needed.
+    /// Makes a call with these credentials; what its answer means depends on what is needed.
     ///
     /// # Errors
-    /// [`Kind::ValidationError`] where the call or the token is none: neither is the vendor's fault.
+    /// [`Kind::ValidationError`] where the call is none, or the credentials are none or not those that the vendor's calls
+    /// are made with: neither is the vendor's fault.
     pub async fn call(
         &self,
         api: &dyn Api,
         base: &Base,
         (need, call): (&Need<'_>, &Call),
-        token: &SecretString,
+        credentials: Credentials<'_>,
     ) -> Result<Fetched> {
         let wrong = |code: &str| Error::new(Kind::ValidationError, "describe a call", code);
         let url = base.of(call).ok_or_else(|| wrong("path"))?;
-        let bearer = format!("Bearer {}", token.expose_secret());
-        let mut bearer = HeaderValue::from_str(&bearer).map_err(|_text| wrong("token"))?;
-        bearer.set_sensitive(true);
+        let secret = |text: &str| hidden(text).ok_or_else(|| wrong("credentials"));
         let request = match &call.form {
             Some(form) => posted(self.client.post(url), form),
             None => self.client.get(url),
         };
-        let request = request
-            .header(AUTHORIZATION, bearer)
-            .header(ACCEPT, HeaderValue::from_static("application/json"));
+        let request = match (api.with(), credentials) {
+            (With::Token, Credentials::Person(token)) => {
+                let bearer = format!("Bearer {}", token.expose_secret());
+                request.header(AUTHORIZATION, secret(&bearer)?)
+            }
+            (With::Key(names), Credentials::App(id, key)) => request
+                .header(names.id, secret(id)?)
+                .header(names.key, secret(key.expose_secret())?),
+            _ => return Err(wrong("credentials")),
+        };
+        let request = request.header(ACCEPT, HeaderValue::from_static("application/json"));
         Ok(self.ask(api, need, request, is_json).await)
     }
 
@@ -263,6 +270,13 @@ impl Fetcher {
         let document = Some((content_type, body.freeze()));
         Fetched { outcome: Outcome::Answered(answer), status: Some(status), whose, told, document }
     }
+}
+
+/// A header's value that is shown nowhere; none where it is no value of a header.
+fn hidden(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// A POST with this form as its body.
@@ -453,11 +467,7 @@ impl Fetcher {
         let wrong = |code: &str| Error::new(Kind::ValidationError, "describe a request", code);
         let base = if asked.at_host { &base.host() } else { base };
         let url = base.of(&asked.call).ok_or_else(|| wrong("path"))?;
-        let secret = |text: &str| {
-            let mut value = HeaderValue::from_str(text).map_err(|_text| wrong("credentials"))?;
-            value.set_sensitive(true);
-            Ok(value)
-        };
+        let secret = |text: &str| hidden(text).ok_or_else(|| wrong("credentials"));
         let mut request = match asked.verb {
             Verb::Get => self.client.get(url),
             Verb::Post => self.client.post(url),

@@ -41,6 +41,8 @@ pub struct Reach {
     /// Whether the vendors' world runs faster than our clock: a day of ours is then many of its days, and all that a vendor
     /// is ever polled for can still grow.
     pub fast: bool,
+    /// How long a gap waits whose connection may turn out to be another one ([`Histories::gaps`]).
+    pub settles: Duration,
 }
 
 /// Opens gaps and polls, until `stop`. What fails is tried again at the next look.
@@ -84,7 +86,7 @@ pub async fn open(histories: &impl Histories, shelf: &Shelf, reach: Reach) -> Re
     if collections.is_empty() {
         return Ok(());
     }
-    for gap in histories.gaps(shelf.name, GAPS_MAX).await? {
+    for gap in histories.gaps(shelf.name, GAPS_MAX, reach.settles).await? {
         let wanted = history::windows(collections, (gap.from, gap.to), reach.history_days);
         let window = |one: history::Wanted| Window {
             record_type: one.record_type,
@@ -125,7 +127,12 @@ mod tests {
     struct Noted(Mutex<Vec<i32>>);
 
     impl Histories for Noted {
-        async fn gaps(&self, _vendor: &str, _at_most: usize) -> Result<Vec<Gap>> {
+        async fn gaps(
+            &self,
+            _vendor: &str,
+            _at_most: usize,
+            _settles: Duration,
+        ) -> Result<Vec<Gap>> {
             Ok(Vec::new())
         }
 
@@ -145,7 +152,7 @@ mod tests {
         let (noted, shelf) = (Noted::default(), Shelf { name: "dexcom", api });
         for fast in [false, true] {
             let every = Some(Duration::from_secs(60));
-            let reach = Reach { history_days: 0, poll: every, fast };
+            let reach = Reach { history_days: 0, poll: every, fast, settles: Duration::ZERO };
             poll(&noted, &shelf, reach).await.expect("polled");
         }
         assert_eq!(*noted.0.lock().expect("not poisoned"), [3, 30]);

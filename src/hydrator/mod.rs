@@ -11,7 +11,7 @@
 //! | --- | --- | --- |
 //! | claim a row | the port [`crate::stream::hydration::Queue`] | live before backfill; a killed worker's row comes back |
 //! | whether to ask at all | `breaker.rs` | a vendor that is away is asked by one call a minute |
-//! | a token | `tokens.rs` | renewed once, whoever wants it; stored before it is used |
+//! | a token | `tokens.rs` | renewed once, whoever wants it; stored before it is used. Terra wants the app's key instead |
 //! | a permit | `quota.rs` | never more than the vendor allows, all replicas together |
 //! | the call | `fetch.rs` | deadlines, a cap, one host; every way to end is a value |
 //! | what follows | `plan.rs` | done, later, another token, given up |
@@ -74,6 +74,9 @@ const BODY_BYTES_MAX: usize = 15 * 1024 * 1024;
 const BESIDES_S: u64 = 30;
 /// Ten years; what a vendor has is less.
 const HISTORY_DAYS_MAX: i32 = 3_650;
+/// How far apart what a vendor tells of one change of a connection may come, and in however fast a world.
+const SETTLES: Duration = Duration::from_secs(600);
+const SETTLES_MIN: Duration = Duration::from_secs(10);
 /// Faster than this no window has a microsecond for each of its slots.
 const SPEED_MAX: u32 = 10_000;
 
@@ -124,7 +127,8 @@ impl Settings {
     #[must_use]
     pub fn reach(&self) -> keeper::Reach {
         let poll = Some(self.poll_s).filter(|seconds| *seconds > 0).map(Duration::from_secs);
-        keeper::Reach { history_days: self.history_days, poll, fast: self.speed > 1 }
+        let settles = self.paced(SETTLES).max(SETTLES_MIN);
+        keeper::Reach { history_days: self.history_days, poll, fast: self.speed > 1, settles }
     }
 
     /// What a call may take.

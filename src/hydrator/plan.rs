@@ -9,6 +9,8 @@
 //! | the token is not taken | renewed once, then given up: the connection has to be made anew |
 //! | consent withdrawn, or a request that is refused | given up |
 //! | too many calls | when the vendor says; nobody asks it before |
+//! | the app's own key is not taken | again, a quarter of an hour later; nobody asks before |
+//! | more than it gathers in time | a window is divided; else as the next |
 //! | 5xx, not reached, silent, too slow, broken off | again, further and further apart, for ever: the vendor's fault |
 //! | a redirect, no JSON, too large | the same, and given up after [`ODD_MAX`] in a row |
 //!
@@ -56,6 +58,7 @@ impl Outcome {
             Self::Answered(Answer::Limited(_)) => "limited",
             Self::Answered(Answer::Unavailable) => "unavailable",
             Self::Answered(Answer::Refused) => "refused",
+            Self::Answered(Answer::TooMuch) => "too_much",
             Self::Redirected => "redirected",
             Self::NotJson => "not_json",
             Self::TooLarge => "too_large",
@@ -70,7 +73,8 @@ impl Outcome {
     #[must_use]
     pub const fn said(self) -> Said {
         match self {
-            Self::Answered(Answer::Unavailable)
+            // Too much for it is what all is while it is ill; one that is well answers the halves.
+            Self::Answered(Answer::Unavailable | Answer::TooMuch)
             | Self::Redirected
             | Self::NotJson
             | Self::Unreachable
@@ -88,6 +92,18 @@ impl Outcome {
                 | Answer::Refused,
             )
             | Self::TooLarge => Said::Well,
+        }
+    }
+}
+
+impl Outcome {
+    /// Whether it was too much to ask for at once: of a vendor that cuts its answers off, what does not come in time, too.
+    #[must_use]
+    pub const fn is_too_much(self, cuts_off: bool) -> bool {
+        match self {
+            Self::TooLarge | Self::Answered(Answer::TooMuch) => true,
+            Self::Silent | Self::TooSlow => cuts_off,
+            _ => false,
         }
     }
 }
@@ -141,6 +157,10 @@ impl Tried {
 pub const ODD_MAX: u32 = 10;
 /// Why a record is given up whose connection's tokens the vendor does not take.
 pub const NOT_TAKEN: &str = "a renewed token is not taken";
+/// Why a record waits whose vendor does not take the app's own key.
+pub const KEY_NOT_TAKEN: &str = "the app's key is not taken";
+/// How long a vendor is left alone that does not take it.
+const KEY_PAUSE: Duration = Duration::from_secs(900);
 /// The first wait after a spoiled try; each next one is twice as long.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 /// The longest wait after a spoiled try.
@@ -191,12 +211,21 @@ pub fn next(
         Outcome::TooLarge => {
             oddly(outcome, tried, (Kind::PayloadTooLarge, "the body is above the cap"), chance)
         }
-        Outcome::Answered(Answer::Unavailable)
+        Outcome::Answered(Answer::Unavailable | Answer::TooMuch)
         | Outcome::Unreachable
         | Outcome::Silent
         | Outcome::TooSlow
         | Outcome::BrokenOff => spoiled(tried, outcome.name(), chance),
     }
+}
+
+/// What follows where a vendor does not take the app's own key: that is everybody's, so nothing is given up, and nobody
+/// asks for a while. The row comes back somewhat later than that, so that it is not the first one over and over, should it
+/// be its person after all.
+#[must_use]
+pub fn key_not_taken(tried: Tried, chance: u64) -> Next {
+    let after = KEY_PAUSE.saturating_add(share(KEY_PAUSE, chance));
+    Next::Later { fate: waits(after, tried, KEY_NOT_TAKEN), hold: Some(KEY_PAUSE) }
 }
 
 /// When a vendor is asked again for what it does not have yet; none where its contract says that it never will.
@@ -218,6 +247,7 @@ fn again(
 pub fn is_outage(reason: &str) -> bool {
     let outages = [
         Outcome::Answered(Answer::Unavailable),
+        Outcome::Answered(Answer::TooMuch),
         Outcome::Unreachable,
         Outcome::Silent,
         Outcome::TooSlow,
@@ -285,6 +315,7 @@ mod tests {
             Answer::Limited(Some(30)),
             Answer::Unavailable,
             Answer::Refused,
+            Answer::TooMuch,
         ];
         let others = [
             Outcome::Redirected,
@@ -313,7 +344,7 @@ mod tests {
     fn each_outcome_has_a_name_that_the_metric_knows() {
         let names: Vec<&str> = all().into_iter().map(Outcome::name).collect();
         let known = crate::telemetry::table::OUTCOME.values(&[]);
-        assert_eq!(names.iter().filter(|name| known.contains(name)).count(), 16, "{names:?}");
+        assert_eq!(names.iter().filter(|name| known.contains(name)).count(), 17, "{names:?}");
     }
 
     #[test]
@@ -349,6 +380,30 @@ mod tests {
         assert_eq!(next(refused, FRESH, again_s, 0), Next::Renew);
         let again = next(refused, Tried { renewed: true, ..FRESH }, again_s, 0);
         assert!(matches!(again, Next::GiveUp { kind: Kind::AuthenticationError, .. }));
+    }
+
+    #[test]
+    fn a_key_that_is_not_taken_is_no_record_s_end() {
+        let [soon, late] = [0, u64::MAX].map(|chance| key_not_taken(FRESH, chance));
+        for next in [soon, late] {
+            let Next::Later { fate: Fate::Later { attempts: 0, failures: 0, .. }, hold } = next
+            else {
+                panic!("{next:?}")
+            };
+            assert_eq!(hold, Some(KEY_PAUSE));
+        }
+        assert_eq!(after(soon), KEY_PAUSE);
+        assert!(after(late) > KEY_PAUSE && after(late) < KEY_PAUSE * 2, "not all at once");
+    }
+
+    #[test]
+    fn what_comes_too_late_is_too_much_where_it_may_be_cut_off() {
+        let much = |cuts_off| {
+            let all = all().into_iter().filter(move |one| one.is_too_much(cuts_off));
+            all.map(Outcome::name).collect::<Vec<_>>()
+        };
+        assert_eq!(much(false), ["too_much", "too_large"]);
+        assert_eq!(much(true), ["too_much", "too_large", "silent", "too_slow"]);
     }
 
     #[test]

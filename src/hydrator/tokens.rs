@@ -65,6 +65,15 @@ pub trait Tokens: Send + Sync + 'static {
     fn limited(&self, connection: ConnectionId) -> impl Future<Output = Result<()>> + Send;
 }
 
+/// What a vendor knows us by that is asked with the app's own key ([`crate::vendors::ask::With::Key`]).
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Our id.
+    pub id: String,
+    /// Our secret.
+    pub secret: SecretString,
+}
+
 /// What a vendor knows us by, where tokens are renewed.
 #[derive(Clone, Debug)]
 pub struct Client {

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::breaker::{self, Breaker, OPEN_FOR, Pass, Said};
-use super::fetch::{Base, Fetched, Fetcher};
+use super::fetch::{Base, Credentials, Fetched, Fetcher};
 use super::plan::{self, Next, Outcome, Tried};
 use super::quota;
-use super::tokens::{Grant, Token, Tokens};
+use super::tokens::{Grant, Key, Token, Tokens};
 use crate::error::{Error, Kind, Result};
 use crate::model::avro::Codec;
 use crate::model::contract::{Topic, header};
@@ -38,6 +38,8 @@ pub struct Desk {
     pub api: &'static dyn Api,
     /// Where that is.
     pub base: Base,
+    /// The app's own id and key, of a vendor that is asked with them.
+    pub key: Option<Key>,
 }
 
 /// What fetches: the ports and their limits. All vendors share one.
@@ -79,7 +81,7 @@ enum Course {
     /// Nothing was asked: it is history, for which there is no room for so long.
     Held(Duration),
     /// Too much for one fetch: these are to be fetched instead.
-    Divided([String; 2]),
+    Divided(Said, [String; 2]),
     /// The vendor was asked.
     Asked(Said, Next, Option<OutRecord>),
 }
@@ -281,11 +283,11 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                 held = Some(time);
                 (Said::Nothing, Fate::Untried, None)
             }
-            Course::Divided(parts) => {
+            Course::Divided(said, parts) => {
                 if let Err(error) = self.queue.divide(&row, &parts).await {
                     self.failed(desk, &error);
                 }
-                return Ended { pass, said: Said::Well, wait: None, history: held };
+                return Ended { pass, said, wait: None, history: held };
             }
             Course::Asked(said, next, document) => {
                 let (fate, hold) = self.settle(desk, &row, tried, next, document).await;
@@ -312,47 +314,45 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         let Some(mut call) = desk.api.ask(&need) else {
             return unasked(Kind::ValidationError, "the vendor's API has no such record");
         };
-        let mut grant = self.tokens.access(desk.name, connection).await?;
+        let mut grant = self.grant(desk, connection).await?;
         let mut body = Body { held: self.held(desk, connection, &need).await?, ..Body::default() };
         loop {
             let token = match grant {
-                Grant::Token(token) => token,
-                Grant::None(reason) => return unasked(Kind::AuthenticationError, reason),
+                None => None,
+                Some(Grant::Token(token)) => Some(token),
+                Some(Grant::None(reason)) => return unasked(Kind::AuthenticationError, reason),
             };
             if let Some(refused) = self.permit(desk, row, tried, body.is_begun()).await? {
                 return Ok(refused);
             }
             // Before the first call goes out: a deletion that comes meanwhile stands above it.
             body.asked_at.get_or_insert_with(now_us);
-            let fetched = self.call(desk, (&need, &call), &token).await?;
+            let fetched = self.call(desk, (&need, &call), token.as_ref()).await?;
             let whose = fetched.whose;
             let outcome = body.take(fetched, self.settings.body_bytes_max);
-            if outcome == Outcome::TooLarge
-                && let Some(course) = divided(row)
+            if outcome.is_too_much(desk.api.cuts_off())
+                && let Some(course) = divided(row, outcome.said())
             {
                 return Ok(course);
             }
             match plan::next(outcome, tried, |n| desk.api.again_s(n), chance()) {
                 Next::Renew => {
+                    let Some(token) = token else {
+                        return Ok(Course::Asked(outcome.said(), key_refused(desk, tried), None));
+                    };
                     tried.renewed = true;
-                    grant = self.tokens.renew(desk.name, connection, token.version).await?;
+                    grant = Some(self.tokens.renew(desk.name, connection, token.version).await?);
                 }
                 Next::Keep(_) => match desk.api.then(&need, &body.answers) {
                     Some(_) if body.answers.len() >= CALLS_MAX => {
-                        return Ok(divided(row).unwrap_or_else(|| {
+                        return Ok(divided(row, Said::Well).unwrap_or_else(|| {
                             let reason = "the record takes too many calls";
                             let next = Next::GiveUp { kind: Kind::WearableApiError, reason };
                             Course::Asked(Said::Nothing, next, None)
                         }));
                     }
-                    Some(next) => (call, grant) = (next, Grant::Token(token)),
-                    None => {
-                        let together = Outcome::Answered(desk.api.together(&need, &body.answers));
-                        let next = plan::next(together, tried, |n| desk.api.again_s(n), chance());
-                        let whole = matches!(next, Next::Keep(_))
-                            .then(|| self.document(desk, row, vendor_user, &body));
-                        return Ok(Course::Asked(outcome.said(), next, whole));
-                    }
+                    Some(next) => (call, grant) = (next, token.map(Grant::Token)),
+                    None => return Ok(self.whole(desk, (row, &need), (outcome, tried), &body)),
                 },
                 // What came before says something of the record, or it would not have been asked for.
                 Next::Nothing if body.is_begun() => {
@@ -369,6 +369,29 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                 }
             }
         }
+    }
+
+    /// What the first call is made with; nothing where the app's own key is all that is needed: no vault is asked then.
+    async fn grant(&self, desk: &Desk, connection: ConnectionId) -> Result<Option<Grant>> {
+        match &desk.key {
+            Some(_) => Ok(None),
+            None => self.tokens.access(desk.name, connection).await.map(Some),
+        }
+    }
+
+    /// What follows where every call was answered, the last one so.
+    fn whole(
+        &self,
+        desk: &Desk,
+        (row, need): (&Claimed, &Need<'_>),
+        (outcome, tried): (Outcome, Tried),
+        body: &Body,
+    ) -> Course {
+        let together = Outcome::Answered(desk.api.together(need, &body.answers));
+        let next = plan::next(together, tried, |n| desk.api.again_s(n), chance());
+        let whole =
+            matches!(next, Next::Keep(_)).then(|| self.document(desk, row, need.vendor_user, body));
+        Course::Asked(outcome.said(), next, whole)
     }
 
     /// What we had before the vendor is asked, where it must be said.
@@ -455,7 +478,7 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
         whose: Per,
         next: Next,
     ) -> Result<Next> {
-        if outcome == Outcome::Answered(Answer::Forbidden) {
+        if outcome == Outcome::Answered(Answer::Forbidden) && desk.key.is_none() {
             self.tokens.limited(connection).await?;
         }
         let Next::Later { fate, hold: Some(time) } = next else { return Ok(next) };
@@ -467,9 +490,19 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     }
 
     /// One call, counted; what the vendor tells of its quota is kept.
-    async fn call(&self, desk: &Desk, asked: (&Need<'_>, &Call), token: &Token) -> Result<Fetched> {
+    async fn call(
+        &self,
+        desk: &Desk,
+        asked: (&Need<'_>, &Call),
+        token: Option<&Token>,
+    ) -> Result<Fetched> {
+        let credentials = match (token, &desk.key) {
+            (Some(token), _) => Credentials::Person(&token.access),
+            (None, Some(key)) => Credentials::App(&key.id, &key.secret),
+            (None, None) => return Err(Error::internal("call a vendor without credentials")),
+        };
         let watch = Stopwatch::start();
-        let fetched = self.fetcher.call(desk.api, &desk.base, asked, &token.access).await?;
+        let fetched = self.fetcher.call(desk.api, &desk.base, asked, credentials).await?;
         self.metrics.fetches.at([desk.name, fetched.outcome.name()]).inc();
         self.metrics.fetch_seconds.at([desk.name]).observe(watch.seconds());
         let used_up = fetched.told.filter(|told| told.left == 0);
@@ -609,10 +642,17 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
 }
 
 /// What is fetched in place of a window that is too much for one fetch; nothing where it is none, or a single day.
-fn divided(row: &Claimed) -> Option<Course> {
+fn divided(row: &Claimed, said: Said) -> Option<Course> {
     history::of(&row.key.record_type)?;
     let halves = Window::parse(&row.key.record_id)?.halves()?;
-    Some(Course::Divided(halves.map(|half| half.to_string())))
+    Some(Course::Divided(said, halves.map(|half| half.to_string())))
+}
+
+/// What follows where the vendor does not take the app's own key: only whoever runs this can mend it.
+fn key_refused(desk: &Desk, tried: Tried) -> Next {
+    let keys = format!("vendors.{0}.client_id, vendors.{0}.client_secret", desk.name);
+    tracing::warn!(vendor = desk.name, keys, "a vendor does not take the app's own key");
+    plan::key_not_taken(tried, chance())
 }
 
 /// Waits for this, and has what is under way go on meanwhile: one of those may hold the very connection to Postgres that

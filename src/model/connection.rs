@@ -60,6 +60,23 @@ pub enum Change {
     },
 }
 
+/// A time of which a connection's records are not known: it began, or went on under another name, by a vendor's own word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The vendor.
+    pub vendor: String,
+    /// Whose.
+    pub connection: ConnectionId,
+    /// Since when, µs; from ever where absent.
+    pub from: Option<Micros>,
+    /// Until when, µs.
+    pub to: Micros,
+}
+
+/// Ours: how long before it got another name a connection may have been broken. Nobody says since when it was; the person
+/// mended it when they saw it, and what is asked for twice is recognised.
+const BROKEN_US: Micros = 30 * 86_400 * 1_000_000;
+
 /// What became of a vendor's user at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup<'a> {
@@ -99,24 +116,35 @@ impl Connections {
         if known { Lookup::Disconnected } else { Lookup::Unknown }
     }
 
-    /// Takes a change of this moment in; what follows in the same batch sees it.
-    pub fn apply(&mut self, vendor: &str, change: &Change, at_us: Micros) {
+    /// Takes a change of this moment in; what follows in the same batch sees it. Gives what is not known of a connection
+    /// that began with it, and nothing where the change was taken in before.
+    pub fn apply(&mut self, vendor: &str, change: &Change, at_us: Micros) -> Option<Gap> {
+        let gap =
+            |connection, from| Some(Gap { vendor: vendor.to_owned(), connection, from, to: at_us });
         match change {
             Change::Begin { vendor_user, user } => {
                 // Who was given another id is announced under it, too, and is the connection that he was.
                 let known = self.at(vendor, vendor_user, at_us);
                 if matches!(known, Lookup::Connected(row) if row.user == *user) {
-                    return;
+                    return None;
                 }
                 let id = ConnectionId::derive(vendor, vendor_user, user);
-                self.begin(vendor, vendor_user, user.clone(), id, at_us);
+                let own = self.of(vendor, vendor_user).filter(|row| row.id == id);
+                let fed_until = own.filter_map(|row| row.valid_to).filter(|end| *end <= at_us);
+                let fed_until = fed_until.max();
+                self.begin(vendor, vendor_user, user.clone(), id, at_us)
+                    .then(|| gap(id, fed_until))?
             }
-            Change::End { vendor_user } => self.end(vendor, vendor_user, at_us),
+            Change::End { vendor_user } => {
+                self.end(vendor, vendor_user, at_us);
+                None
+            }
             Change::Rename { old, new } => {
-                let Lookup::Connected(row) = self.at(vendor, old, at_us) else { return };
+                let Lookup::Connected(row) = self.at(vendor, old, at_us) else { return None };
                 let (id, user) = (row.id, row.user.clone());
                 self.end(vendor, old, at_us);
                 self.begin(vendor, new, user, id, at_us);
+                gap(id, Some(at_us.saturating_sub(BROKEN_US)))
             }
         }
     }
@@ -131,7 +159,7 @@ impl Connections {
     }
 
     /// Takes in that this vendor's user is this connection of our user from this moment on; nothing changes
-    /// where it is already.
+    /// where it is already, and that is what it gives.
     pub fn begin(
         &mut self,
         vendor: &str,
@@ -139,9 +167,9 @@ impl Connections {
         user: User,
         id: ConnectionId,
         at: Micros,
-    ) {
+    ) -> bool {
         match self.at(vendor, vendor_user, at) {
-            Lookup::Connected(row) if row.id == id && row.user == user => return,
+            Lookup::Connected(row) if row.id == id && row.user == user => return false,
             Lookup::Connected(_) => self.end(vendor, vendor_user, at),
             Lookup::Disconnected | Lookup::Unknown => {}
         }
@@ -158,6 +186,7 @@ impl Connections {
         };
         self.changed.push(self.rows.len());
         self.rows.push(row);
+        true
     }
 
     fn end(&mut self, vendor: &str, vendor_user: &str, at: Micros) {
@@ -215,6 +244,23 @@ mod tests {
             all.apply("terra", &change, at);
         }
         assert_eq!(all.rows, before);
+    }
+
+    #[test]
+    fn what_begins_leaves_a_gap_once_and_who_comes_back_the_one_since() {
+        let mut all = Connections::default();
+        let id = ConnectionId::derive("terra", "v", &user("a"));
+        let gap = |from, to| Some(Gap { vendor: "terra".to_owned(), connection: id, from, to });
+        let changes = [(begin("a"), 10), (end(), 20), (begin("a"), 30)];
+        let mut apply = || changes.clone().map(|(change, at)| all.apply("terra", &change, at));
+        assert_eq!(apply(), [gap(None, 10), None, gap(Some(20), 30)]);
+        assert_eq!(apply(), [None, None, None], "read again");
+        let to = 90 * 86_400_000_000;
+        let rename = Change::Rename { old: "v".into(), new: "w".into() };
+        let since = gap(Some(to - BROKEN_US), to);
+        assert_eq!([(); 2].map(|()| all.apply("terra", &rename, to)), [since, None]);
+        let other = all.apply("terra", &begin("b"), to + 1).expect("a gap");
+        assert_eq!(other.from, None, "another's history is not this one's");
     }
 
     #[test]

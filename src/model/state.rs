@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::connection::Connection;
+use super::connection::{Connection, Gap};
 use super::contract::Topic;
 use super::event::{BiometricEvent, Merge, Op, Origin, Reading, flag};
 use super::id::{ConnectionId, ContentHash, EventId, Place, Source, User};
@@ -370,6 +370,8 @@ pub type VendorUser = (String, String);
 pub struct Notes {
     /// Connections that began, or whose end was filled in.
     pub connections: Vec<Connection>,
+    /// What is not known of those that began by a vendor's own word.
+    pub gaps: Vec<Gap>,
     /// Records to be fetched.
     pub hydrations: Vec<Hydration>,
     /// Records whose fetch is over, because they were deleted.
@@ -387,6 +389,7 @@ impl Notes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.connections.is_empty()
+            && self.gaps.is_empty()
             && self.hydrations.is_empty()
             && self.ended.is_empty()
             && self.held.is_empty()

@@ -24,7 +24,7 @@ use super::emit;
 use super::reject::{Stage, dead_letter};
 use crate::error::{Kind, Path, Reject};
 use crate::model::avro::Codec;
-use crate::model::connection::{Change, Connection, Connections, Lookup};
+use crate::model::connection::{Change, Connection, Connections, Gap, Lookup};
 use crate::model::contract::{PROBE_VENDOR, Topic, UNION_BYTES_MAX, header};
 use crate::model::event::{Merge, NORMALISER, NormalisedRecord, Origin};
 use crate::model::id::{ConnectionId, EventId, Source, User};
@@ -254,6 +254,7 @@ fn document(
 struct Thread<'a> {
     step: &'a Normalise,
     connections: Connections,
+    gaps: Vec<Gap>,
     now_us: Micros,
     /// What is to be fetched, or (`true`) not any more; the last word on each.
     fetches: BTreeMap<HydrationKey, (Micros, Source, bool)>,
@@ -281,6 +282,7 @@ impl<'a> Thread<'a> {
         Self {
             step,
             connections: Connections::new(connections),
+            gaps: Vec::new(),
             now_us,
             fetches: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -293,6 +295,7 @@ impl<'a> Thread<'a> {
     fn end(self) -> (Notes, Vec<OutRecord>) {
         let mut notes = Notes {
             connections: self.connections.changes().cloned().collect(),
+            gaps: self.gaps,
             held: self.held.into_values().collect(),
             verdicts: self.verdicts.into_values().collect(),
             left_out: self.left_out,
@@ -395,7 +398,8 @@ impl<'a> Thread<'a> {
             What::Ignored(_) | What::Connection(_) if replayed => {}
             What::Ignored(why) => self.ignore(at.source, why),
             What::Connection(change) => {
-                self.connections.apply(at.vendor, &change, at.received_at);
+                let gap = self.connections.apply(at.vendor, &change, at.received_at);
+                self.gaps.extend(gap);
                 self.ignore(at.source, "a connection event");
             }
             What::Record(record) => {
@@ -438,8 +442,9 @@ impl<'a> Thread<'a> {
         let mut found = self.connections.at(at.vendor, &vendor_user, at.received_at);
         if found == Lookup::Unknown && self.step.unknown == Unknown::Derive && !replayed {
             let user = User::derived(at.vendor, &vendor_user);
-            let change = Change::Begin { vendor_user: vendor_user.clone(), user };
-            self.connections.apply(at.vendor, &change, at.received_at);
+            let id = ConnectionId::derive(at.vendor, &vendor_user, &user);
+            // Nobody said that it begins, and of most vendors nobody has its tokens: its history is not asked for.
+            self.connections.begin(at.vendor, &vendor_user, user, id, at.received_at);
             found = self.connections.at(at.vendor, &vendor_user, at.received_at);
         }
         match found {

@@ -4,6 +4,8 @@
 //! Each call is one statement, and each may be made twice, by two processes at once: a gap is opened by the update of its
 //! row, which one of them makes, and a day that is polled is due or not by its own row.
 
+use std::time::Duration;
+
 use tokio_postgres::types::ToSql;
 
 use super::queue::{PostgresQueue, us};
@@ -37,6 +39,13 @@ const GAPS: &str = "
     SELECT g.connection, g.from_at, g.to_at FROM gaps AS g
     WHERE g.vendor = $1 AND g.opened_at IS NULL AND EXISTS (
         SELECT FROM connections AS c WHERE c.id = g.connection AND c.valid_to IS NULL)
+      AND (g.to_at <= (extract(epoch FROM clock_timestamp()) * 1000000)::int8 - $3::int8
+           OR EXISTS (SELECT FROM tokens AS t WHERE t.connection = g.connection)
+           OR NOT EXISTS (
+               SELECT FROM connections AS c
+               JOIN connections AS o ON o.vendor = c.vendor AND o.user_id = c.user_id
+               WHERE c.id = g.connection AND c.valid_to IS NULL
+                 AND o.id <> c.id AND o.valid_to IS NULL))
     ORDER BY g.to_at LIMIT $2";
 
 // Nobody of the log asked for these: their coordinates are none.
@@ -143,9 +152,9 @@ impl PostgresQueue {
 }
 
 impl Histories for PostgresQueue {
-    async fn gaps(&self, vendor: &str, at_most: usize) -> Result<Vec<Gap>> {
+    async fn gaps(&self, vendor: &str, at_most: usize, settles: Duration) -> Result<Vec<Gap>> {
         let at_most = i64::try_from(at_most).unwrap_or(i64::MAX);
-        let rows = self.ask("find gaps", GAPS, &[&vendor, &at_most]).await?;
+        let rows = self.ask("find gaps", GAPS, &[&vendor, &at_most, &us(settles)]).await?;
         let gap = |row: &tokio_postgres::Row| {
             let connection = ConnectionId(get(row, 0)?);
             Ok(Gap { connection, from: get(row, 1)?, to: get(row, 2)? })

@@ -45,6 +45,7 @@ pub const MIGRATIONS: &[Migration] = &[
     migration!(5, "hydrator", "0005_hydrator"),
     migration!(6, "connect", "0006_connect"),
     migration!(7, "history", "0007_history"),
+    migration!(8, "people", "0008_people"),
 ];
 
 impl Migration {

@@ -15,7 +15,7 @@ use super::link::{Link, Prepare};
 use super::pool::Settings;
 use super::rows::{Sources, get, source_at, user_of};
 use crate::error::Result;
-use crate::model::connection::Connection;
+use crate::model::connection::{Connection, Gap};
 use crate::model::id::{ConnectionId, Source};
 use crate::model::state::{Held, HydrationKey, Notes, VendorUser};
 use crate::stream::Register;
@@ -74,6 +74,10 @@ const NOTE: &str = r#"
         SET valid_to = least(c.valid_to, excluded.valid_to)
         WHERE c.id = excluded.id
           AND c.valid_to IS DISTINCT FROM least(c.valid_to, excluded.valid_to)
+    ), new_gaps AS (
+        INSERT INTO gaps (vendor, connection, from_at, to_at)
+        SELECT * FROM unnest($30::text[], $31::uuid[], $32::int8[], $33::int8[])
+        ON CONFLICT DO NOTHING
     ), new_hydrations AS (
         INSERT INTO hydrations AS h (vendor, connection, record_type, record_id, source_topic,
                                      source_partition, source_offset, source_index, asked_at, state)
@@ -152,8 +156,9 @@ impl Register for PostgresRegister {
         let hydrations = Hydrations::of(notes);
         let held = HeldItems::of(&notes.held);
         let verdicts = Verdicts::of(notes);
-        let (c, h, w, v) = (&connections, &hydrations, &held, &verdicts);
-        let parameters: [&(dyn ToSql + Sync); 29] = [
+        let gaps = Gaps::of(&notes.gaps);
+        let (c, h, w, v, g) = (&connections, &hydrations, &held, &verdicts, &gaps);
+        let parameters: [&(dyn ToSql + Sync); 33] = [
             &c.vendors,
             &c.vendor_users,
             &c.valid_from,
@@ -183,6 +188,10 @@ impl Register for PostgresRegister {
             &v.sources.indexes,
             &v.verdicts,
             &v.reasons,
+            &g.vendors,
+            &g.connections,
+            &g.from,
+            &g.to,
         ];
         self.link
             .ask("write notes", async |session| {
@@ -270,6 +279,30 @@ impl<'a> Connections<'a> {
             columns.valid_to.push(row.valid_to);
             columns.ids.push(row.id.0);
             columns.users.push(row.user.as_str());
+        }
+        columns
+    }
+}
+
+#[derive(Default)]
+struct Gaps<'a> {
+    vendors: Vec<&'a str>,
+    connections: Vec<Uuid>,
+    from: Vec<Option<i64>>,
+    to: Vec<i64>,
+}
+
+impl<'a> Gaps<'a> {
+    /// Their key is whose they are and their end, which is when what made them was received: twice is once.
+    fn of(gaps: &'a [Gap]) -> Self {
+        let rows: BTreeMap<_, &Gap> =
+            gaps.iter().map(|gap| ((gap.connection.0, gap.to), gap)).collect();
+        let mut columns = Self::default();
+        for gap in rows.into_values() {
+            columns.vendors.push(&gap.vendor);
+            columns.connections.push(gap.connection.0);
+            columns.from.push(gap.from);
+            columns.to.push(gap.to);
         }
         columns
     }

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::hydrator::fetch::{Base, Fetcher};
 use crate::hydrator::keeper::{self, Shelf};
 use crate::hydrator::pointer::Pointers;
-use crate::hydrator::tokens::{Client, Keyring};
+use crate::hydrator::tokens::{Client, Key, Keyring};
 use crate::hydrator::worker::{Desk, Hydrator};
 use crate::ingress::PSEUDONYM_KEY_BYTES_MIN;
 use crate::kafka::admin;
@@ -35,7 +35,7 @@ use crate::stream::stop::Stop;
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::Metrics;
 use crate::vendors;
-use crate::vendors::ask::Api;
+use crate::vendors::ask::{Api, With};
 use crate::vendors::terra::kafka;
 
 /// What the hydrator needs of Kafka.
@@ -206,7 +206,7 @@ fn pointers(
     let Some(terra) = config.vendors.get(kafka::WRITER).filter(|terra| terra.enabled) else {
         return Ok(None);
     };
-    let (config, own) = (config.clone(), terra.api_base.clone());
+    let (config, own) = (config.clone(), terra.bucket.clone());
     let (fetcher, metrics, stop) = (fetcher.clone(), metrics.clone(), stop.clone());
     let halt = Stop::default();
     let asked = halt.clone();
@@ -246,18 +246,32 @@ pub(super) fn apis(
     })
 }
 
-/// Every vendor that has an API and is not switched off.
-fn desks(config: &Config) -> Vec<Desk> {
+/// The app's own id and key, where the vendor is asked with them; none where they are not configured, and nothing can be
+/// asked then.
+fn key(api: &dyn Api, section: &Vendor) -> Option<Option<Key>> {
+    match api.with() {
+        With::Token => Some(None),
+        With::Key(_) => {
+            let (id, secret) = (section.client_id.clone()?, section.client_secret.clone()?);
+            Some(Some(Key { id, secret }))
+        }
+    }
+}
+
+/// Every vendor that has an API, can be asked and is not switched off.
+#[must_use]
+pub fn desks(config: &Config) -> Vec<Desk> {
     let desk = |(name, api, section): (&'static str, &'static dyn Api, &Vendor)| {
         let base = Base::parse(section.api_base.as_deref().unwrap_or(api.base()))?;
-        Some(Desk { name, api, base })
+        Some(Desk { name, api, base, key: key(api, section)? })
     };
     apis(config).filter_map(desk).collect()
 }
 
-/// Every vendor whose history is asked for, or that is polled.
+/// Every vendor whose history is asked for, or that is polled: of one that cannot be asked gaps stay as they are until it
+/// can.
 fn shelves(config: &Config) -> Vec<Shelf> {
-    apis(config).map(|(name, api, _)| Shelf { name, api }).collect()
+    desks(config).into_iter().map(|Desk { name, api, .. }| Shelf { name, api }).collect()
 }
 
 /// What the vendors know us by, where their tokens are renewed.

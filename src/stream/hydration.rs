@@ -224,8 +224,15 @@ pub struct Polled {
 
 /// What is to be asked for that no notification named. Shared by all replicas: whoever comes first writes it.
 pub trait Histories: Send + Sync + 'static {
-    /// Gaps of a vendor's connections that hold, of which nothing was asked for yet; at most so many.
-    fn gaps(&self, vendor: &str, at_most: usize) -> impl Future<Output = Result<Vec<Gap>>> + Send;
+    /// Gaps of a vendor's connections that hold, of which nothing was asked for yet; at most so many. One that began by the
+    /// vendor's word waits this long where the person has another connection with it: that may be the same one, whose
+    /// other name is told a moment later.
+    fn gaps(
+        &self,
+        vendor: &str,
+        at_most: usize,
+        settles: Duration,
+    ) -> impl Future<Output = Result<Vec<Gap>>> + Send;
 
     /// These windows of a gap are to be fetched, once, whoever says so and how often.
     fn open(

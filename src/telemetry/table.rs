@@ -166,6 +166,7 @@ pub const OUTCOME: Label = label(
         "limited",
         "unavailable",
         "refused",
+        "too_much",
         "redirected",
         "not_json",
         "too_large",

@@ -125,6 +125,9 @@ pub enum Answer {
     Unavailable,
     /// A request that will be refused again: given up.
     Refused,
+    /// More than the vendor gathers in the time that it has for an answer: a window is divided, because the whole of it
+    /// would take as long again. What cannot be divided is asked for again later.
+    TooMuch,
 }
 
 /// What a vendor tells of its quota in an answer's headers.
@@ -170,10 +173,35 @@ pub struct Wrapped {
     pub limited: &'static [i64],
 }
 
+/// With what calls are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum With {
+    /// The token of the person whose records they ask for, as a bearer's (RFC 6750).
+    #[default]
+    Token,
+    /// The app's own id and key, whoever is asked for: no person has a token, and the key is in the configuration.
+    Key(AppKey),
+}
+
+/// In which headers (lower case) the app's own credentials stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AppKey {
+    /// Its id.
+    pub id: &'static str,
+    /// Its key.
+    pub key: &'static str,
+}
+
 /// A vendor's API.
 pub trait Api: Sync {
     /// Scheme and host, and the path that all calls share; configuration may name another.
     fn base(&self) -> &'static str;
+
+    /// With what its calls are made. Where it is the app's own key, nothing is asked before there is one, and an
+    /// [`Answer::Unauthorised`] is everybody's: nothing is given up for it.
+    fn with(&self) -> With {
+        With::Token
+    }
 
     /// The call that fetches a record; none for a type that the API does not have.
     fn ask(&self, need: &Need<'_>) -> Option<Call>;
@@ -217,6 +245,12 @@ pub trait Api: Sync {
     /// Whose calls an [`Answer::Limited`] with these headers stops.
     fn limits(&self, _headers: &dyn Named) -> Per {
         Per::App
+    }
+
+    /// Whether it gathers an answer while we wait, and may cut that off: one that does not come in time is then
+    /// [`Answer::TooMuch`], too.
+    fn cuts_off(&self) -> bool {
+        false
     }
 
     /// What it tells of its quota.

@@ -154,6 +154,7 @@ fn every_text_can_be_set() {
             "ingress.cors.origins" => "https://app.example.com",
             "vendors.terra.rate_max" | "vendors.terra.rate_per_peer_max" => "100/minute",
             "vendors.terra.api_base"
+            | "vendors.terra.bucket"
             | "vendors.terra.renewal_url"
             | "vendors.terra.authorise_url" => "https://api.example.com/v2",
             "connect.public_url" => "https://bridge.example.com",

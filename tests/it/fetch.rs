@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use biometric_bridge::hydrator::fetch::{Base, Fetched, Fetcher, Limits};
+use biometric_bridge::hydrator::fetch::{Base, Credentials, Fetched, Fetcher, Limits};
 use biometric_bridge::hydrator::plan::Outcome;
 use biometric_bridge::hydrator::tokens::{Client, Grant, Keyring, Tokens};
 use biometric_bridge::stream::clock::Stopwatch;
@@ -31,7 +31,10 @@ async fn get(base: &Base, path: &str) -> Fetched {
     let call = Call::get(format!("/{path}"));
     let token = "canary-access-1".into();
     let asked = (&Need::NO_RECORD, &call);
-    fetcher().call(&Played { quotas: &[] }, base, asked, &token).await.expect("a call")
+    fetcher()
+        .call(&Played { quotas: &[] }, base, asked, Credentials::Person(&token))
+        .await
+        .expect("a call")
 }
 
 #[tokio::test]
@@ -119,14 +122,19 @@ async fn no_call_leaves_the_base() {
     for path in ["record", "@example.com", "/../record", "/a/../../b", "/a b", "/a?b=c", "/a#b"] {
         let call = Call::get(path);
         let asked = (&Need::NO_RECORD, &call);
-        let called = fetcher().call(&Played { quotas: &[] }, &base, asked, &token).await;
+        let called = fetcher()
+            .call(&Played { quotas: &[] }, &base, asked, Credentials::Person(&token))
+            .await;
         assert!(called.is_err(), "{path}");
     }
     assert!(server.asked.lock().unwrap().is_empty());
     let query = vec![("start", "2026-03-29T00:00:00+01:00".to_owned()), ("limit", "25".to_owned())];
     let call = Call::get_with("/v2/sleep/a%2Fb", query);
     let asked = (&Need::NO_RECORD, &call);
-    fetcher().call(&Played { quotas: &[] }, &base, asked, &token).await.expect("a call");
+    fetcher()
+        .call(&Played { quotas: &[] }, &base, asked, Credentials::Person(&token))
+        .await
+        .expect("a call");
     let asked = server.asked.lock().unwrap()[0].clone();
     let wanted = "GET /developer/v2/sleep/a%2Fb?start=2026-03-29T00%3A00%3A00%2B01%3A00&limit=25 ";
     assert!(asked.starts_with(wanted), "{asked}");

@@ -14,6 +14,7 @@ use biometric_bridge::model::record::OutRecord;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use biometric_bridge::stream::hydration::Fate;
 use biometric_bridge::telemetry::metrics::Metrics;
+use biometric_bridge::vendors;
 use biometric_bridge::vendors::ask::{Manner, Per, Quota};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ struct World {
     metrics: Metrics,
     stop: CancellationToken,
     loops: Vec<tokio::task::JoinHandle<()>>,
+    hydrator: Arc<InMemory>,
 }
 
 impl World {
@@ -59,7 +61,8 @@ impl World {
             speed,
         };
         let room = Door::default();
-        let (server, log, metrics) = (Server::start().await, Log::default(), Metrics::of(&VENDORS));
+        let (server, log, metrics) =
+            (Server::start().await, Log::default(), Metrics::of(&["oura", "terra", "whoop"]));
         let fetcher = Fetcher::new(settings.limits()).expect("a client");
         let url = server.at("/token");
         let secret = SECRET.into();
@@ -80,10 +83,20 @@ impl World {
         let stop = CancellationToken::new();
         let loops = VENDORS.map(|name| {
             let (hydrator, stop) = (Arc::clone(&hydrator), stop.clone());
-            let desk = Desk { name, api: &PLAYED, base: server.at("") };
+            let desk = Desk { name, api: &PLAYED, base: server.at(""), key: None };
             tokio::spawn(async move { hydrator.serve(&desk, &stop).await })
         });
-        Self { server, rows, room, log, metrics, stop, loops: loops.into() }
+        Self { server, rows, room, log, metrics, stop, loops: loops.into(), hydrator }
+    }
+
+    /// Fetches history of Terra's, too, which is below this path.
+    fn serve_terra(&mut self, path: &str) {
+        let api = vendors::find("terra").and_then(|terra| terra.api()).expect("an API");
+        let key = Some(tokens::Key { id: "our-app".to_owned(), secret: SECRET.into() });
+        let desk = Desk { name: "terra", api, base: self.server.at(path), key };
+        let (hydrator, stop) = (Arc::clone(&self.hydrator), self.stop.clone());
+        self.room.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.loops.push(tokio::spawn(async move { hydrator.serve(&desk, &stop).await }));
     }
 
     async fn end(self) {
@@ -575,6 +588,65 @@ async fn what_is_too_much_for_one_fetch_is_fetched_in_parts() {
     let fate = rows.until(day).await;
     assert!(matches!(fate, Fate::Later { reason: "too_large", .. }), "{fate:?}");
     assert!(!rows.ids().contains(&whole.to_owned()));
+    world.end().await;
+}
+
+/// The path of a window of Terra's sleeps.
+fn sleeps(base: &str, from: &str, to: &str) -> String {
+    let days = format!("start_date={from}&end_date={to}&to_webhook=false&with_samples=true");
+    format!("{base}/sleep?user_id=v-1&{days}")
+}
+
+/// The app's own id and key are all that is needed: the vault, which has nothing, is not asked.
+#[tokio::test]
+async fn an_app_s_key_stands_in_headers_of_its_own() {
+    let mut world = World::start(Rows::default(), Safe::default()).await;
+    world.serve_terra("/v2");
+    world.rows.add_window("terra", "2026-03-23/2026-03-30");
+    assert_eq!(world.rows.until("2026-03-23/2026-03-30").await, Fate::Done);
+    let asked = world.server.asked.lock().unwrap().remove(0).to_lowercase();
+    let path = sleeps("/v2", "2026-03-23", "2026-03-30");
+    assert!(asked.starts_with(&format!("get {path} http/1.1\r\n")), "{asked}");
+    assert!(asked.contains("\r\ndev-id: our-app\r\n"), "{asked}");
+    assert!(asked.contains(&format!("\r\nx-api-key: {SECRET}\r\n")), "{asked}");
+    assert!(!asked.contains("authorization"), "{asked}");
+    let sent = world.log.of(Topic::RawDocuments);
+    let of = |name| sent[0].headers.text(name);
+    assert_eq!(
+        [of(header::RECORD_TYPE), of(header::ORIGIN)],
+        ["window.sleep", "backfill"].map(Some)
+    );
+    world.end().await;
+}
+
+/// Nobody's record is given up for a key that is wrong in our configuration; and nobody asks for a while.
+#[tokio::test]
+async fn a_key_that_is_not_taken_is_everybody_s() {
+    let mut world = World::start(Rows::default(), Safe::default()).await;
+    world.serve_terra("/stale");
+    world.rows.add_window("terra", "2026-03-23/2026-03-30");
+    let fate = world.rows.until("2026-03-23/2026-03-30").await;
+    let Fate::Later { after, attempts: 0, failures: 0, reason } = fate else { panic!("{fate:?}") };
+    let quarter = Duration::from_secs(900);
+    assert!(after >= quarter && reason == "the app's key is not taken", "{after:?} {reason}");
+    assert_eq!(*world.rows.held.lock().unwrap(), [(None, quarter)]);
+    assert_eq!((world.server.count("token"), world.server.asked.lock().unwrap().len()), (0, 1));
+    assert!(world.log.sent.lock().unwrap().is_empty(), "no dead letter");
+    world.end().await;
+}
+
+/// What takes a vendor longer than it waits is asked for in halves; a day is the least, and waits for a better time.
+#[tokio::test]
+async fn a_window_that_is_cut_off_is_divided() {
+    let mut world = World::start(Rows::default(), Safe::default()).await;
+    let half = sleeps("cutoff", "2026-03-24", "2026-03-26");
+    world.server.documents.lock().unwrap().insert(half, "{}".to_owned());
+    world.serve_terra("/cutoff");
+    world.rows.add_window("terra", "2026-03-23/2026-03-26");
+    rows_until(&world.rows, 2).await;
+    assert_eq!(world.rows.until("2026-03-24/2026-03-26").await, Fate::Done);
+    let day = world.rows.until("2026-03-23/2026-03-24").await;
+    assert!(matches!(day, Fate::Later { failures: 1, reason: "too_much", .. }), "{day:?}");
     world.end().await;
 }
 

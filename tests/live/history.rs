@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use biometric_bridge::hydrator::keeper::{self, Reach, Shelf};
 use biometric_bridge::hydrator::quota;
-use biometric_bridge::model::connection::{Connection, FOR_EVER};
+use biometric_bridge::model::connection::{self, Connection, FOR_EVER};
 use biometric_bridge::model::event::Origin;
 use biometric_bridge::model::id::{ConnectionId, User};
 use biometric_bridge::model::state::Notes;
@@ -15,7 +15,7 @@ use biometric_bridge::postgres::vault::{Keys, PostgresVault};
 use biometric_bridge::stream::Register as _;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use biometric_bridge::stream::hydration::{
-    Claimed, Fate, Pair as Tokens, Queue as _, Taken, Vault as _, Work,
+    Claimed, Fate, Histories as _, Pair as Tokens, Queue as _, Taken, Vault as _, Work,
 };
 use biometric_bridge::vendors;
 use biometric_bridge::vendors::ask::{Per, Quota};
@@ -30,8 +30,12 @@ use crate::process::{Deployment, free_port, metric, page, text, until};
 
 const TOKEN_KEY: &str = "not-a-secret-test-key, thirty-two bytes";
 const LEASE: Duration = Duration::from_secs(60);
-const REACH: Reach =
-    Reach { history_days: 90, poll: Some(Duration::from_secs(3_600)), fast: false };
+const REACH: Reach = Reach {
+    history_days: 90,
+    poll: Some(Duration::from_secs(3_600)),
+    fast: false,
+    settles: Duration::from_secs(600),
+};
 
 // ── what stands in Postgres ────────────────────────────────────────────────────────────────────
 
@@ -120,6 +124,49 @@ async fn a_gap_is_opened_once_and_the_latest_days_come_first() {
     queue.note_gap("oura", ConnectionId(uuid::Uuid::from_u128(9)), None).await.expect("noted");
     keeper::open(&queue, &shelf("oura"), REACH).await.expect("opened");
     assert_eq!(count(&world, "SELECT count(*) FROM gaps WHERE opened_at IS NULL").await, 1);
+}
+
+/// What normalise notes of one that began stands once, however often it is noted; and where the person has another
+/// connection it waits, because it may be that one under another name.
+#[tokio::test]
+async fn a_gap_by_a_vendor_s_word_is_one_and_may_wait() {
+    let world = Database::migrated().await;
+    let queue = PostgresQueue::new(&world.settings()).expect("a queue");
+    let user = User::parse("user-1").expect("a user");
+    let id = |name: &str| ConnectionId::derive("terra", name, &user);
+    let note = async |name: &str| {
+        let (vendor, vendor_user) = ("terra".to_owned(), name.to_owned());
+        let gap = connection::Gap {
+            vendor: vendor.clone(),
+            connection: id(name),
+            from: None,
+            to: now_us(),
+        };
+        let (id, user) = (id(name), user.clone());
+        let row =
+            Connection { id, vendor, vendor_user, user, valid_from: FOR_EVER, valid_to: None };
+        let notes = Notes { connections: vec![row], gaps: vec![gap], ..Notes::default() };
+        for _ in 0..2 {
+            world.register().note(&notes).await.expect("noted");
+        }
+    };
+    let settles = Duration::from_secs(600);
+    let gaps = async |settles| {
+        let found = queue.gaps("terra", 9, settles).await.expect("gaps");
+        found.into_iter().map(|gap| gap.connection).collect::<Vec<_>>()
+    };
+    note("v-1").await;
+    assert_eq!(gaps(settles).await, [id("v-1")], "nothing to wait for");
+    note("v-2").await;
+    assert!(gaps(settles).await.is_empty(), "either may be the other");
+    assert_eq!(gaps(Duration::ZERO).await, ["v-1", "v-2"].map(id));
+    let keys = Keys::new(&SecretString::from(TOKEN_KEY), None).expect("keys");
+    let vault = PostgresVault::new(&world.settings(), keys).expect("a vault");
+    let pair = Tokens { access: "canary-access-0".into(), refresh: None };
+    vault.store("terra", id("v-2"), 0, &pair, None).await.expect("stored");
+    assert_eq!(gaps(settles).await, [id("v-2")], "who consents is who they are");
+    world.sql("UPDATE connections SET valid_to = 5 WHERE vendor_user = 'v-2'").await;
+    assert_eq!(gaps(settles).await, [id("v-1")]);
 }
 
 #[tokio::test]

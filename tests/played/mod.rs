@@ -119,6 +119,7 @@ impl Server {
             "limited" => plain("429 No", "retry-after: 7\r\n", ""),
             "mine" => plain("429 No", "retry-after: 9\r\nx-whose: the person's\r\n", ""),
             "forbidden" => plain("403 No", "", ""),
+            "cutoff" => plain("504 No", "", ""),
             "down" => plain("503 No", "content-type: text/html\r\n", "<html>"),
             "html" => plain("200 OK", "content-type: text/html\r\n", "<html>"),
             "packed" => plain("200 OK", &format!("{json}content-encoding: gzip\r\n"), "x"),

@@ -155,6 +155,9 @@ fn settings(listen: std::net::SocketAddr) -> String {
         let (name, house) = (vendor.name(), vendor.house());
         let key = format!("BRIDGE__VENDORS__{}", name.to_uppercase());
         lines.push(format!("{key}__API_BASE=http://{listen}/{name}{}", house.api));
+        if vendor.has_bucket() {
+            lines.push(format!("{key}__BUCKET=http://{listen}/{name}"));
+        }
         if !house.token.is_empty() {
             lines.push(format!("{key}__RENEWAL_URL=http://{listen}/{name}{}", house.token));
         }

@@ -261,7 +261,7 @@ impl<C: Consents, V: Vault, Q: Queue> Door<C, V, Q> {
             Who::WithTokens => named,
             Who::Ask(call) => {
                 permit(&self.queue, desk, self.speed).await?;
-                let access = &pair.access;
+                let access = Credentials::Person(&pair.access);
                 let asked = (&Need::NO_RECORD, &call);
                 let fetched = self.fetcher.call(desk.api, &desk.base, asked, access).await?;
                 let document = fetched.document.ok_or_else(|| away(fetched.outcome))?;

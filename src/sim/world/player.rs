@@ -97,6 +97,11 @@ pub trait Player: fmt::Debug + Sync {
     /// How its server is built.
     fn house(&self) -> House;
 
+    /// Whether what it announces may lead to a bucket, below its name ([`Wanted::Link`]).
+    fn has_bucket(&self) -> bool {
+        false
+    }
+
     /// The public keys that verify what it sends, where it signs with a key of its own: below its name, at `/keyset`.
     fn keyset(&self) -> Option<String> {
         None

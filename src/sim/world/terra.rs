@@ -127,6 +127,10 @@ impl Player for Terra {
         .to_string()
     }
 
+    fn has_bucket(&self) -> bool {
+        true
+    }
+
     fn is_consented(&self) -> bool {
         false
     }

@@ -14,17 +14,21 @@
 //!   name says.
 //! - A maker's score becomes a reading only where the vocabulary names it (`oura.sleep_score`);
 //!   others are not invented and stay in the raw topic.
+//! - A window of history is answered by the body of a webhook, and is read as one, but only where it is of the type and the
+//!   user that were asked for.
 //! - Names, notes, tags and lab texts never leave the raw topic.
 
 use crate::error::{Kind, Path, Reject};
 use crate::model::contract::header;
 use crate::model::time::Micros;
+use crate::vendors::ask::Api;
 use crate::vendors::terra::record::{Head, id, text};
 use crate::vendors::wire::json::{self, At};
 use crate::vendors::wire::{glance, hmac};
 use crate::vendors::{Item, KeyUser, Raw, Request, Secrets, Vendor, VendorRecord, Verified, What};
 
 mod activity;
+mod api;
 mod connection;
 mod day;
 pub mod kafka;
@@ -100,35 +104,66 @@ impl Vendor for Terra {
         user.map_or(KeyUser::None, KeyUser::One)
     }
 
-    /// What stood behind a pointer: the body of a webhook.
+    fn api(&self) -> Option<&'static dyn Api> {
+        Some(&VENDOR)
+    }
+
+    /// What stood behind a pointer, or a window of history: the body of a webhook.
     fn document(&self, raw: &Raw<'_>, record_type: &str) -> Result<Vec<Item>, Reject> {
         if record_type == kafka::PAYLOAD {
             return self.parse(raw);
         }
-        Err(Reject::invalid(Path::root(), "no type of record of this vendor"))
+        match api::kind(record_type) {
+            Some(kind) => window(raw, kind),
+            None => Err(Reject::invalid(Path::root(), "no type of record of this vendor")),
+        }
     }
 
     fn parse(&self, raw: &Raw<'_>) -> Result<Vec<Item>, Reject> {
         let json = json::parse(raw.body)?;
         let root = json.root();
         let kind = root.object()?.need("type")?;
-        let kind = kind.text()?;
-        let user = user_of(&root)?;
-        let head = head(raw, &root)?;
-        let Some(shape) = shape(kind) else {
-            let what = connection::read(kind, &root, user.as_deref());
-            return Ok(vec![Item { index: 0, vendor_user: user, what }]);
-        };
-        if user.is_none() {
-            return Ok(vec![ignored(None, "no user")]);
+        read(raw, &root, kind.text()?)
+    }
+}
+
+/// A window's answer: of this type and of whom it was asked for, or nothing of it is taken. What Terra still gathers is
+/// sent to the webhook.
+fn window(raw: &Raw<'_>, kind: &str) -> Result<Vec<Item>, Reject> {
+    let json = json::parse(raw.body)?;
+    let root = json.root();
+    let said = root.object()?.need("type")?;
+    let user = user_of(&root)?;
+    match said.text()? {
+        said if said == kind => {}
+        "large_request_processing" | "large_request_sending" => {
+            return Ok(vec![ignored(user.as_deref(), "a large request: it comes by webhook")]);
         }
-        match shape {
-            Shape::List(read) => list(&root, &head, user.as_deref(), read),
-            Shape::One(key, read) => {
-                let mut items = Vec::new();
-                take(&mut items, 0, user.as_deref(), read(&head, &root.need(key)?));
-                Ok(items)
-            }
+        _ => return Err(said.invalid("another type than was asked for")),
+    }
+    if user.is_none() || user.as_deref() != raw.headers.text(header::VENDOR_USER) {
+        return Err(root.invalid("somebody else than was asked for"));
+    }
+    read(raw, &root, kind)
+}
+
+/// What a body of this type says.
+fn read(raw: &Raw<'_>, root: &At<'_>, kind: &str) -> Result<Vec<Item>, Reject> {
+    let user = user_of(root)?;
+    let head = head(raw, root)?;
+    let Some(shape) = shape(kind) else {
+        let what = connection::read(kind, root, user.as_deref());
+        return Ok(vec![Item { index: 0, vendor_user: user, what }]);
+    };
+    if user.is_none() {
+        return Ok(vec![ignored(None, "no user")]);
+    }
+    match shape {
+        Shape::List(read) => list(root, &head, user.as_deref(), read),
+        Shape::One(key, read) => {
+            let mut items = Vec::new();
+            take(&mut items, 0, user.as_deref(), read(&head, &root.need(key)?));
+            Ok(items)
         }
     }
 }

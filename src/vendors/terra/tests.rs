@@ -351,6 +351,48 @@ fn connections_begin_end_and_are_renamed() {
     assert_eq!(change(fixture!("user_reauth")), Change::Rename { old: user, new });
 }
 
+fn window(record_type: &str, user: &str, body: &[u8]) -> Result<Vec<Item>, Reject> {
+    let headers = Headers::new().with(header::VENDOR_USER, Bytes::copy_from_slice(user.as_bytes()));
+    let body = Bytes::copy_from_slice(body);
+    let raw = Raw { headers: &headers, body: &body, received_at: RECEIVED_AT };
+    VENDOR.document(&raw, record_type)
+}
+
+/// What a webhook says and what a window says is the same record, whichever comes first.
+#[test]
+fn a_window_is_read_as_a_webhook_is() {
+    let user = "5a3d0e6b-7f0e-4d6d-9c51-2f5a7a1f0c44";
+    let (sent, asked) = (fixture!("sleep"), fixture!("document_sleep"));
+    assert_eq!(window("window.sleep", user, asked).expect("items"), parse(sent));
+}
+
+#[test]
+fn a_window_of_somebody_else_or_of_another_type_is_nothing_of_ours() {
+    let user = "5a3d0e6b-7f0e-4d6d-9c51-2f5a7a1f0c44";
+    let sleep = fixture!("document_sleep");
+    for (record_type, user, body) in [
+        ("window.sleep", "0f9b6c2e-3a51-4c1c-9a77-20b7f3d9ae05", sleep),
+        ("window.sleep", "", sleep),
+        ("window.daily", user, sleep),
+        ("window.sleep", user, fixture!("auth")),
+        ("window.sleep", user, fixture!("deauth")),
+        ("window.sleep", user, &br#"{"type":"sleep","data":[]}"#[..]),
+        ("window.daily", user, fixture!("no_user")),
+        ("window.auth", user, fixture!("auth")),
+        ("sleep", user, sleep),
+    ] {
+        assert!(window(record_type, user, body).is_err(), "{record_type}");
+    }
+    let whats = |body: &[u8]| {
+        let items = window("window.sleep", user, body).expect("items");
+        items.into_iter().map(|item| item.what).collect::<Vec<_>>()
+    };
+    let large = What::Ignored("a large request: it comes by webhook");
+    assert_eq!(whats(fixture!("large_request_sending")), std::slice::from_ref(&large));
+    assert_eq!(whats(fixture!("document_large_request")), [large]);
+    assert_eq!(whats(fixture!("document_empty")), [What::Ignored("empty")]);
+}
+
 #[test]
 fn an_address_is_no_user_of_ours() {
     let What::Bad(reject) = parse(fixture!("auth_of_an_address")).remove(0).what else {
