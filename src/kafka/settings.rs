@@ -288,8 +288,9 @@ impl Settings {
             .set("fetch.error.backoff.ms", "100")
             .set("fetch.queue.backoff.ms", "20") // of 1000: a full queue must not stall a second
             .set("fetch.max.bytes", (2 * RECORD_BYTES_MAX).to_string())
-            // Of one partition in one answer (a larger record comes alone): 24 of them are what an answer can weigh.
-            .set("fetch.message.max.bytes", "65536")
+            // Of one partition in one answer (a larger record comes alone): 24 of them are what an answer can weigh,
+            // and it stays in memory, unpacked, until the last of its records is taken.
+            .set("fetch.message.max.bytes", "16384")
             .set("queued.min.messages", "2000")
             // The other half waits in the hand-over.
             .set("queued.max.messages.kbytes", kilobytes(self.fetch_queue_bytes_max / 2));
