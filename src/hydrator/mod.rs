@@ -30,6 +30,7 @@ pub mod breaker;
 pub mod connect;
 pub mod fetch;
 pub mod keeper;
+pub mod late;
 pub mod plan;
 pub mod pointer;
 pub mod quota;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Settings;
 use super::breaker::{self, Breaker, OPEN_FOR, Pass, Said};
 use super::fetch::{Base, Credentials, Fetched, Fetcher};
+use super::late::Late;
 use super::plan::{self, Next, Outcome, Tried};
 use super::quota;
 use super::tokens::{Grant, Key, Token, Tokens};
@@ -55,7 +56,7 @@ pub struct Hydrator<Q, T, S> {
     /// The client.
     pub fetcher: Fetcher,
     /// What reads the events that were told.
-    pub codec: Codec,
+    pub codec: Late<Codec>,
     /// The key of the keys in raw topics.
     pub pseudonyms: PseudonymKey,
     /// The limits.
@@ -403,9 +404,9 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
     ) -> Result<Option<Bytes>> {
         let Some((record_type, from, to)) = desk.api.held(need) else { return Ok(None) };
         let told = self.queue.told(connection, (from, to), HELD_MAX).await?;
-        let mut held = Vec::new();
+        let (codec, mut held) = (self.codec.get().await?, Vec::new());
         for event in &told {
-            let Ok(event) = self.codec.decode_event(event) else {
+            let Ok(event) = codec.decode_event(event) else {
                 return Err(Error::internal("read an event that was told"));
             };
             if event.connection_id == connection && event.record_type == record_type {

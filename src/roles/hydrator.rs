@@ -15,6 +15,7 @@ use crate::config::{Config, Profile, Vendor};
 use crate::error::{Error, Kind, Result};
 use crate::hydrator::fetch::{Base, Fetcher};
 use crate::hydrator::keeper::{self, Shelf};
+use crate::hydrator::late::Late;
 use crate::hydrator::pointer::Pointers;
 use crate::hydrator::tokens::{Client, Key, Keyring};
 use crate::hydrator::worker::{Desk, Hydrator};
@@ -116,7 +117,11 @@ pub async fn open(
     let vault = PostgresVault::new(&config.postgres, keys)?;
     let followed = pointers(config, &fetcher, metrics, &stop)?;
     let (room, measured) = room(config, &stop)?;
-    let codec = patiently(|| stop.is_cancelled(), || super::codec(config)).await?;
+    let known = config.clone();
+    let codec = Late::new(move || {
+        let config = known.clone();
+        Box::pin(async move { super::codec(&config).await })
+    });
     let hydrator = Arc::new(Hydrator {
         queue: PostgresQueue::new(&config.postgres)?,
         tokens: Keyring::new(

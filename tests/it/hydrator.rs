@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use biometric_bridge::hydrator::fetch::Fetcher;
+use biometric_bridge::hydrator::late::Late;
 use biometric_bridge::hydrator::tokens::Keyring;
 use biometric_bridge::hydrator::worker::{Desk, Hydrator};
 use biometric_bridge::hydrator::{Settings, tokens};
@@ -75,7 +76,7 @@ impl World {
             room: Arc::new(room.clone()),
             sender: log.clone(),
             fetcher,
-            codec: codec(),
+            codec: Late::new(|| Box::pin(async { Ok(codec()) })),
             pseudonyms: PseudonymKey::new(b"not-a-secret-test-key"),
             settings,
             metrics: metrics.clone(),
