@@ -91,12 +91,13 @@ const POLL: &str = "
         WHERE last.state IS DISTINCT FROM 'given_up'
     )
     INSERT INTO hydrations AS h (vendor, connection, record_type, record_id, source_topic,
-                                 source_partition, source_offset, source_index, asked_at, state)
-    SELECT $1, d.connection, $2, d.day, $6, -1, -1, -1, clock.us, 'waiting'
+                                 source_partition, source_offset, source_index, asked_at, state,
+                                 not_before)
+    SELECT $1, d.connection, $2, d.day, $6, -1, -1, -1, clock.us, 'waiting', clock.us
     FROM days AS d, clock
     ON CONFLICT (vendor, connection, record_type, record_id) DO UPDATE
-    SET state = 'waiting', asked_at = excluded.asked_at, not_before = 0, attempts = 0, failures = 0,
-        reason = NULL
+    SET state = 'waiting', asked_at = excluded.asked_at, not_before = excluded.not_before,
+        attempts = 0, failures = 0, reason = NULL
     WHERE h.state = 'done' AND h.asked_at <= excluded.asked_at - $5::int8
     RETURNING 1";
 

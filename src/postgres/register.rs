@@ -65,6 +65,7 @@ const ALL_CONNECTIONS: &str = "
     SELECT vendor, vendor_user, valid_from, valid_to, id, user_id FROM connections
     ORDER BY vendor, vendor_user, valid_from";
 
+// What is asked for is due since then: due since ever, it would go before all that is tried again, as long as more comes.
 // `least` passes over nulls: an end that is known is never forgotten, and the earlier of two ends counts.
 const NOTE: &str = r#"
     WITH new_connections AS (
@@ -80,14 +81,18 @@ const NOTE: &str = r#"
         ON CONFLICT DO NOTHING
     ), new_hydrations AS (
         INSERT INTO hydrations AS h (vendor, connection, record_type, record_id, source_topic,
-                                     source_partition, source_offset, source_index, asked_at, state)
-        SELECT * FROM unnest($7::text[], $8::uuid[], $9::text[], $10::text[], $11::int2[],
-                             $12::int4[], $13::int8[], $14::int4[], $15::int8[], $16::text[])
+                                     source_partition, source_offset, source_index, asked_at, state,
+                                     not_before)
+        SELECT asked.*, least(asked.at, (extract(epoch FROM clock_timestamp()) * 1000000)::int8)
+        FROM unnest($7::text[], $8::uuid[], $9::text[], $10::text[], $11::int2[], $12::int4[],
+                    $13::int8[], $14::int4[], $15::int8[], $16::text[])
+             AS asked (vendor, connection, type, id, topic, partition, "offset", index, at, state)
         ON CONFLICT (vendor, connection, record_type, record_id) DO UPDATE
         SET source_topic = excluded.source_topic, source_partition = excluded.source_partition,
             source_offset = excluded.source_offset, source_index = excluded.source_index,
             asked_at = excluded.asked_at, state = excluded.state,
-            not_before = 0, attempts = 0, failures = 0, reason = NULL, priority = 0, origin = 'live'
+            not_before = excluded.not_before, attempts = 0, failures = 0, reason = NULL,
+            priority = 0, origin = 'live'
         WHERE (excluded.asked_at, excluded.source_topic, excluded.source_partition,
                excluded.source_offset, excluded.source_index)
             > (h.asked_at, h.source_topic, h.source_partition, h.source_offset, h.source_index)

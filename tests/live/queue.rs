@@ -179,6 +179,21 @@ async fn what_waits_is_not_claimed_before_its_time() {
     assert_eq!(column(&world, "reason", "a").await, "");
 }
 
+/// What is tried again has waited longer than what is asked for meanwhile, however much that is.
+#[tokio::test]
+async fn what_is_tried_again_is_not_passed_over() {
+    let (world, queue) = world(&["old"]).await;
+    let [claimed] = claim(&queue, 1, LEASE).await.try_into().expect("one");
+    let fate = Fate::Later { after: Duration::ZERO, attempts: 1, failures: 0, reason: "not_yet" };
+    assert!(queue.end(&claimed, fate).await.expect("ended"));
+    for (record, offset) in [("new", 7), ("newer", 8)] {
+        let now = Hydration { key: key(record), source: source(offset), asked_at: i64::MAX };
+        note(&world, Notes { hydrations: vec![now], ..Notes::default() }).await;
+    }
+    let all = claim(&queue, 3, LEASE).await;
+    assert_eq!(names(&all), ["old", "new", "newer"], "what is asked for is due at once");
+}
+
 #[tokio::test]
 async fn who_is_not_connected_any_more_has_no_vendor_user() {
     let (world, queue) = world(&["a"]).await;
