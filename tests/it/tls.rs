@@ -171,7 +171,7 @@ async fn another_certificate_is_taken_up_and_a_bad_one_is_not() {
     let mut new = loop {
         match connect(&world, &second, &[]).await {
             Ok(stream) => break stream,
-            Err(_) => assert!(watch.seconds() < 30.0, "it is never taken up"),
+            Err(_) => assert!(watch.seconds() < 10.0, "it is never taken up"),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
