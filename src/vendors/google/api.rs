@@ -18,8 +18,9 @@ const QUOTAS: &[Quota] = &[
     Quota { per: Per::History, window_s: 60, calls: 300 },
 ];
 
-/// Ours: a list is always there, and an empty one is an empty list; so a 404 is not expected at all.
-const AGAIN_S: [u32; 3] = [60, 600, 3_600];
+/// Ours: a list is always there, and an empty one is an empty list; so a 404 is not expected at all. What was deleted is
+/// asked for again until a day later: what comes meanwhile of another list, that was slow, had it still.
+const AGAIN_S: [u32; 5] = [60, 600, 3_600, 21_600, 86_400];
 
 /// The most points of a page of sleeps or exercises.
 const SESSIONS: u32 = 25;
