@@ -6,7 +6,7 @@
 //! | a part of one | once the log has it, again as the vendor's contract says, then done |
 //! | that there is none | done, with nothing for the log |
 //! | not there yet | as the vendor's contract says, then given up |
-//! | the token is not taken | renewed once, then given up: the connection has to be made anew |
+//! | the token is not taken | renewed, and once more somewhat later; then given up: the connection has to be made anew |
 //! | consent withdrawn, or a request that is refused | given up |
 //! | too many calls | when the vendor says; nobody asks it before |
 //! | the app's own key is not taken | again, a quarter of an hour later; nobody asks before |
@@ -142,7 +142,7 @@ pub struct Tried {
     pub failures: u32,
     /// Whether the last of them was an outage ([`is_outage`]): what comes odd after it is the first that is.
     pub outage: bool,
-    /// Whether the token was renewed for this very fetch.
+    /// Whether the token was renewed for this very call.
     pub renewed: bool,
 }
 
@@ -189,6 +189,9 @@ pub fn next(
             None => give_up(Kind::WearableApiError, "never became available"),
         },
         Outcome::Answered(Answer::Unauthorised) if !tried.renewed => Next::Renew,
+        Outcome::Answered(Answer::Unauthorised) if tried.own_failures() == 0 => {
+            spoiled(Tried { failures: 0, ..tried }, outcome.name(), chance)
+        }
         Outcome::Answered(Answer::Unauthorised) => give_up(Kind::AuthenticationError, NOT_TAKEN),
         Outcome::Answered(Answer::Forbidden) => {
             give_up(Kind::AuthenticationError, "the person's consent does not cover it")
@@ -375,10 +378,16 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_renewed_once() {
+    fn a_token_is_renewed_and_later_once_more() {
         let refused = Outcome::Answered(Answer::Unauthorised);
         assert_eq!(next(refused, FRESH, again_s, 0), Next::Renew);
-        let again = next(refused, Tried { renewed: true, ..FRESH }, again_s, 0);
+        let renewed = Tried { renewed: true, ..FRESH };
+        let Next::Later { fate: Fate::Later { failures: 1, .. }, hold: None } =
+            next(refused, renewed, again_s, 0)
+        else {
+            panic!("a token that was just made may not be known everywhere yet")
+        };
+        let again = next(refused, Tried { failures: 1, ..renewed }, again_s, 0);
         assert!(matches!(again, Next::GiveUp { kind: Kind::AuthenticationError, .. }));
     }
 

@@ -352,7 +352,10 @@ impl<Q: Queue, T: Tokens, S: Sender> Hydrator<Q, T, S> {
                             Course::Asked(Said::Nothing, next, None)
                         }));
                     }
-                    Some(next) => (call, grant) = (next, token.map(Grant::Token)),
+                    Some(next) => {
+                        (call, grant) = (next, token.map(Grant::Token));
+                        tried.renewed = false;
+                    }
                     None => return Ok(self.whole(desk, (row, &need), (outcome, tried), &body)),
                 },
                 // What came before says something of the record, or it would not have been asked for.

@@ -193,6 +193,17 @@ impl Rows {
         row.fate
     }
 
+    /// It is time for a record that waits.
+    pub(crate) fn again(&self, record: &str) {
+        let mut rows = self.rows.lock().unwrap();
+        let row = rows.iter_mut().find(|row| row.claimed.key.record_id == record).expect("a row");
+        let Some(Fate::Later { attempts, failures, reason, .. }) = row.fate.take() else {
+            panic!("{record} does not wait")
+        };
+        (row.claimed.attempts, row.claimed.failures) = (attempts, failures);
+        row.claimed.reason = Some(reason.to_owned());
+    }
+
     /// Waits until a record has a fate.
     pub(crate) async fn until(&self, record: &str) -> Fate {
         for _ in 0..1_000 {
