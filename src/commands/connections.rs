@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Kind, Result};
 use crate::model::connection::{Change, Connection, Connections, FOR_EVER, Lookup};
 use crate::model::id::{ConnectionId, User};
-use crate::model::state::Notes;
+use crate::model::state::{Notes, Whose};
 use crate::model::time::Micros;
 use crate::postgres::queue::{PostgresQueue, Standing};
 use crate::postgres::register::PostgresRegister;
@@ -67,7 +67,7 @@ pub async fn add(
             (id, id.to_string())
         }
     };
-    let key = [(vendor.to_owned(), vendor_user.clone())];
+    let key = Whose::from([(vendor.to_owned(), vendor_user.clone())]);
     let mut known = Connections::new(register.connections(&key).await?);
     known.begin(vendor, &vendor_user, user.clone(), id, at_us);
     write(register, &known).await?;
@@ -111,7 +111,7 @@ pub async fn remove(
     json: bool,
     out: &mut impl Write,
 ) -> Result<bool> {
-    let key = [(vendor.to_owned(), vendor_user.to_owned())];
+    let key = Whose::from([(vendor.to_owned(), vendor_user.to_owned())]);
     let mut known = Connections::new(register.connections(&key).await?);
     known.apply(vendor, &Change::End { vendor_user: vendor_user.to_owned() }, at_us);
     let ended: Vec<Connection> = known.changes().cloned().collect();
@@ -193,8 +193,8 @@ pub async fn import(
 ) -> Result<Vec<(String, ConnectionId)>> {
     for some in lines.chunks(IMPORTED_AT_ONCE) {
         let key = |line: &ImportLine| (line.vendor.clone(), line.vendor_user.clone());
-        let keys: Vec<(String, String)> = some.iter().map(key).collect();
-        let mut known = Connections::new(register.connections(&keys).await?);
+        let named = Whose { vendor_users: some.iter().map(key).collect(), ..Whose::default() };
+        let mut known = Connections::new(register.connections(&named).await?);
         for line in some {
             let id = ConnectionId::derive(&line.vendor, &line.vendor_user, &line.user);
             known.begin(&line.vendor, &line.vendor_user, line.user.clone(), id, at_us);
@@ -244,7 +244,7 @@ pub async fn now(
     vendor_user: &str,
     at_us: Micros,
 ) -> Result<ConnectionId> {
-    let key = [(vendor.to_owned(), vendor_user.to_owned())];
+    let key = Whose::from([(vendor.to_owned(), vendor_user.to_owned())]);
     let known = Connections::new(register.connections(&key).await?);
     match known.at(vendor, vendor_user, at_us) {
         Lookup::Connected(connection) => Ok(connection.id),
@@ -353,6 +353,7 @@ mod tests {
             user,
             valid_from: FOR_EVER,
             valid_to: Some(1_000_000),
+            settled: true,
         }
     }
 

@@ -163,6 +163,7 @@ mod tests {
             user,
             valid_from: FOR_EVER,
             valid_to: None,
+            settled: true,
         }
     }
 

@@ -41,6 +41,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::model::connection::SETTLES_US;
+
 /// The limits of the hydrator. Defaults stand in `config.default.toml`, with their reasons.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,7 +78,7 @@ const BESIDES_S: u64 = 30;
 /// Ten years; what a vendor has is less.
 const HISTORY_DAYS_MAX: i32 = 3_650;
 /// How far apart what a vendor tells of one change of a connection may come, and in however fast a world.
-const SETTLES: Duration = Duration::from_secs(600);
+const SETTLES: Duration = Duration::from_micros(SETTLES_US.unsigned_abs());
 const SETTLES_MIN: Duration = Duration::from_secs(10);
 /// Faster than this no window has a microsecond for each of its slots.
 const SPEED_MAX: u32 = 10_000;

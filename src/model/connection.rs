@@ -26,6 +26,9 @@ pub struct Connection {
     pub valid_from: Micros,
     /// Until when, µs, exclusive; absent while it holds.
     pub valid_to: Option<Micros>,
+    /// False while it may turn out to be another connection of this person, under a new name ([`SETTLES_US`]). Read, and
+    /// never written.
+    pub settled: bool,
 }
 
 impl Connection {
@@ -59,6 +62,11 @@ pub enum Change {
         new: String,
     },
 }
+
+/// Ours: how far apart what a vendor tells of one change of a connection may come. A new id of somebody known is told
+/// twice, as a beginning and as a new name, in either order: until then nobody knows whether the one that began beside
+/// another is that other.
+pub const SETTLES_US: Micros = 600 * 1_000_000;
 
 /// A time of which a connection's records are not known: it began, or went on under another name, by a vendor's own word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,17 +111,30 @@ impl Connections {
         Self { rows, changed: Vec::new() }
     }
 
-    /// Whose record this is, received at this moment.
+    /// Whose record this is, received at this moment. What came under a connection that turned out to be another of its
+    /// person is that other's.
     #[must_use]
     pub fn at(&self, vendor: &str, vendor_user: &str, at_us: Micros) -> Lookup<'_> {
-        let mut known = false;
-        for row in self.of(vendor, vendor_user) {
-            if row.holds_at(at_us) {
-                return Lookup::Connected(row);
-            }
-            known = true;
+        match self.row_at(vendor, vendor_user, at_us) {
+            Some(row) => Lookup::Connected(self.become_of(row)),
+            None if self.of(vendor, vendor_user).next().is_some() => Lookup::Disconnected,
+            None => Lookup::Unknown,
         }
-        if known { Lookup::Disconnected } else { Lookup::Unknown }
+    }
+
+    fn row_at(&self, vendor: &str, vendor_user: &str, at_us: Micros) -> Option<&Connection> {
+        self.of(vendor, vendor_user).find(|row| row.holds_at(at_us))
+    }
+
+    /// The row that took over where this one ended, for the same person: only a new name does that.
+    fn become_of<'a>(&'a self, row: &'a Connection) -> &'a Connection {
+        let next = self.of(&row.vendor, &row.vendor_user).find(|next| {
+            let held = next.valid_to.is_none_or(|end| next.valid_from < end);
+            held && row.valid_to == Some(next.valid_from)
+                && next.user == row.user
+                && next.id != row.id
+        });
+        next.map_or(row, |next| self.become_of(next))
     }
 
     /// Takes a change of this moment in; what follows in the same batch sees it. Gives what is not known of a connection
@@ -132,8 +153,19 @@ impl Connections {
                 let own = self.of(vendor, vendor_user).filter(|row| row.id == id);
                 let fed_until = own.filter_map(|row| row.valid_to).filter(|end| *end <= at_us);
                 let fed_until = fed_until.max();
-                self.begin(vendor, vendor_user, user.clone(), id, at_us)
-                    .then(|| gap(id, fed_until))?
+                if !self.begin(vendor, vendor_user, user.clone(), id, at_us) {
+                    return None;
+                }
+                let beside = self.rows.iter().any(|row| {
+                    row.vendor == vendor
+                        && row.user == *user
+                        && row.id != id
+                        && row.valid_to.is_none()
+                });
+                if let Some(row) = self.rows.last_mut() {
+                    row.settled = !beside;
+                }
+                gap(id, fed_until)
             }
             Change::End { vendor_user } => {
                 self.end(vendor, vendor_user, at_us);
@@ -168,10 +200,10 @@ impl Connections {
         id: ConnectionId,
         at: Micros,
     ) -> bool {
-        match self.at(vendor, vendor_user, at) {
-            Lookup::Connected(row) if row.id == id && row.user == user => return false,
-            Lookup::Connected(_) => self.end(vendor, vendor_user, at),
-            Lookup::Disconnected | Lookup::Unknown => {}
+        match self.row_at(vendor, vendor_user, at) {
+            Some(row) if row.id == id && row.user == user => return false,
+            Some(_) => self.end(vendor, vendor_user, at),
+            None => {}
         }
         let first = self.of(vendor, vendor_user).next().is_none();
         let later =
@@ -183,6 +215,7 @@ impl Connections {
             user,
             valid_from: if first { FOR_EVER } else { at },
             valid_to: later.min(),
+            settled: true,
         };
         self.changed.push(self.rows.len());
         self.rows.push(row);
@@ -264,6 +297,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_another_person_s_is_nobody_else_s_by_a_new_name() {
+        let mut all = Connections::default();
+        all.apply("terra", &begin("a"), 10);
+        let other = Change::Begin { vendor_user: "w".into(), user: user("b") };
+        all.apply("terra", &other, 11);
+        all.apply("terra", &Change::Rename { old: "v".into(), new: "w".into() }, 20);
+        let whose = |at| match all.at("terra", "w", at) {
+            Lookup::Connected(row) => row.user.clone(),
+            none => panic!("{none:?}"),
+        };
+        assert_eq!([whose(15), whose(20)], [user("b"), user("a")]);
+    }
+
+    #[test]
     fn a_rename_keeps_the_connection_whichever_comes_first() {
         let rename = Change::Rename { old: "v".into(), new: "w".into() };
         let auth = Change::Begin { vendor_user: "w".into(), user: user("a") };
@@ -279,7 +326,10 @@ mod tests {
             let id = ConnectionId::derive("terra", "v", &user("a"));
             all.apply("terra", first, at);
             all.apply("terra", second, then);
-            assert!(matches!(all.at("terra", "w", 22), Lookup::Connected(row) if row.id == id));
+            // What came between the two, too, whenever it is looked at.
+            for at in [20, 22] {
+                assert!(matches!(all.at("terra", "w", at), Lookup::Connected(row) if row.id == id));
+            }
             assert_eq!(all.at("terra", "v", 22), Lookup::Disconnected);
         }
     }

@@ -365,6 +365,21 @@ pub struct Hole {
 /// A vendor's user.
 pub type VendorUser = (String, String);
 
+/// Whose rows of `connections` are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whose {
+    /// Of these.
+    pub vendor_users: BTreeSet<VendorUser>,
+    /// Of these users of ours with a vendor.
+    pub people: BTreeSet<(String, User)>,
+}
+
+impl<const N: usize> From<[VendorUser; N]> for Whose {
+    fn from(users: [VendorUser; N]) -> Self {
+        Self { vendor_users: users.into(), people: BTreeSet::new() }
+    }
+}
+
 /// What normalise writes that is not a record: all of it keyed by source, so that twice is once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Notes {

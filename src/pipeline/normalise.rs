@@ -8,7 +8,8 @@
 //! - A connection that begins or ends in a batch counts for what follows it in the batch: a person connects, and
 //!   the first night comes in the next breath.
 //! - What belongs to a vendor user that nobody knows is held, item by item. A sweep puts it through again when its
-//!   connection exists ([`Normalise::again`]).
+//!   connection exists ([`Normalise::again`]). So is what belongs to a connection of which it is not settled whether it
+//!   is another one of its person, under a new name ([`Vendor::renames`]).
 //! - Bad items of one body are one dead letter per kind, because a push can have thousands; each has its own verdict.
 //! - A fetched body is read as the type of record that was asked for, which its headers say. It belongs to the
 //!   connection under whose consent it was fetched: where its vendor user is another's by then, to nobody.
@@ -30,7 +31,7 @@ use crate::model::event::{Merge, NORMALISER, NormalisedRecord, Origin};
 use crate::model::id::{ConnectionId, EventId, Source, User};
 use crate::model::record::{Headers, OutRecord, Record};
 use crate::model::state::{
-    Held, Hydration, HydrationEnd, HydrationKey, Notes, RawVerdict, VendorUser,
+    Held, Hydration, HydrationEnd, HydrationKey, Notes, RawVerdict, VendorUser, Whose,
 };
 use crate::model::time::Micros;
 use crate::vendors::terra::kafka;
@@ -91,6 +92,16 @@ impl Body {
         });
         named.flatten().map(|user| (self.vendor.to_owned(), user.clone()))
     }
+
+    /// Our users for whom a connection begins.
+    fn people(&self) -> impl Iterator<Item = (String, User)> {
+        self.items.iter().filter_map(|item| match &item.what {
+            What::Connection(Change::Begin { user, .. }) => {
+                Some((self.vendor.to_owned(), user.clone()))
+            }
+            _ => None,
+        })
+    }
 }
 
 impl Normalise {
@@ -117,13 +128,22 @@ impl Normalise {
         (self.find)(name).map_or("unknown", Vendor::name)
     }
 
-    /// What this batch says, and the vendor users whose connections must be known to convert it.
+    /// What this batch says, and whose connections must be known to convert it.
     #[must_use]
-    pub fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, Read) {
+    pub fn read(&self, batch: &[Record]) -> (Whose, Read) {
         let read: Vec<_> = batch.iter().map(|record| self.body(record)).collect();
-        let bodies = read.iter().filter_map(|body| body.as_ref()?.as_ref().ok());
-        let users: BTreeSet<VendorUser> = bodies.flat_map(Body::users).collect();
-        (users.into_iter().collect(), Read(read))
+        let mut named = Whose::default();
+        for body in read.iter().filter_map(|body| body.as_ref()?.as_ref().ok()) {
+            named.vendor_users.extend(body.users());
+            if self.renames(body.vendor) {
+                named.people.extend(body.people());
+            }
+        }
+        (named, Read(read))
+    }
+
+    fn renames(&self, vendor: &str) -> bool {
+        (self.find)(vendor).is_some_and(Vendor::renames)
     }
 
     /// What becomes of this batch, by the connections of those that it names.
@@ -447,17 +467,21 @@ impl<'a> Thread<'a> {
             self.connections.begin(at.vendor, &vendor_user, user, id, at.received_at);
             found = self.connections.at(at.vendor, &vendor_user, at.received_at);
         }
+        let wait = match found {
+            Lookup::Connected(row) if !row.settled && self.step.renames(at.vendor) => true,
+            found => found == Lookup::Unknown,
+        };
         match found {
-            Lookup::Connected(row) if at.connection.is_none_or(|fetched| fetched == row.id) => {
-                return Ok(Some((row.id, row.user.clone())));
-            }
-            _ if replayed => {}
-            Lookup::Connected(_) | Lookup::Disconnected => self.ignore(at.source, "disconnected"),
-            Lookup::Unknown => {
+            _ if wait && !replayed => {
                 let (vendor, received_at) = (at.vendor.to_owned(), at.received_at);
                 let held = Held { source: at.source, vendor, vendor_user, received_at };
                 self.held.insert(at.source, held);
             }
+            Lookup::Connected(row) if at.connection.is_none_or(|fetched| fetched == row.id) => {
+                return Ok(Some((row.id, row.user.clone())));
+            }
+            _ if replayed => {}
+            _ => self.ignore(at.source, "disconnected"),
         }
         Ok(None)
     }

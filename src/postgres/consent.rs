@@ -21,7 +21,7 @@ use super::vault::{PostgresVault, drawn};
 use crate::error::{Error, Result};
 use crate::model::connection::{Connection, Connections, Lookup};
 use crate::model::id::{ConnectionId, User, sha256_hex};
-use crate::model::state::Notes;
+use crate::model::state::{Notes, Whose};
 use crate::model::time::Micros;
 use crate::stream::Register as _;
 use crate::stream::clock::now_us;
@@ -216,7 +216,7 @@ impl Consents for PostgresConsents {
         user: &User,
         found: Found,
     ) -> Result<usize> {
-        let key = [(vendor.to_owned(), vendor_user.to_owned())];
+        let key = Whose::from([(vendor.to_owned(), vendor_user.to_owned())]);
         let (id, at) = (found.connection, now_us());
         let mut register = self.register.lock().await;
         let mut known = Connections::new(register.connections(&key).await?);

@@ -15,21 +15,28 @@ use super::link::{Link, Prepare};
 use super::pool::Settings;
 use super::rows::{Sources, get, source_at, user_of};
 use crate::error::Result;
-use crate::model::connection::{Connection, Gap};
+use crate::model::connection::{Connection, Gap, SETTLES_US};
 use crate::model::id::{ConnectionId, Source};
-use crate::model::state::{Held, HydrationKey, Notes, VendorUser};
+use crate::model::state::{Held, HydrationKey, Notes, Whose};
 use crate::stream::Register;
 
 /// Normalise's register on a connection of its own.
 pub struct PostgresRegister {
     link: Link<Statements>,
+    renaming: Vec<&'static str>,
 }
 
 impl PostgresRegister {
     /// A register that connects when it is first asked. `name` is what the server's activity list shows.
     #[must_use]
     pub fn new(settings: Settings, name: &str) -> Self {
-        Self { link: Link::new(settings, name) }
+        Self { link: Link::new(settings, name), renaming: Vec::new() }
+    }
+
+    /// The same, which finds out what is not settled of these vendors' connections ([`Connection::settled`]).
+    #[must_use]
+    pub fn of_renaming(self, renaming: Vec<&'static str>) -> Self {
+        Self { renaming, ..self }
     }
 
     /// Every connection there is, by vendor, vendor user and beginning; for people.
@@ -55,14 +62,36 @@ struct Statements {
     put_through: Statement,
 }
 
-const CONNECTIONS: &str = "
-    SELECT c.vendor, c.vendor_user, c.valid_from, c.valid_to, c.id, c.user_id
-    FROM unnest($1::text[], $2::text[]) AS wanted (vendor, vendor_user)
-    JOIN connections AS c USING (vendor, vendor_user)
-    ORDER BY c.vendor, c.vendor_user, c.valid_from";
+/// Whether a connection `c` of the vendors in `$1` began beside another one of its person, not longer than `$2` µs ago.
+macro_rules! begins_beside {
+    () => {
+        "c.vendor = ANY ($1::text[]) AND c.valid_to IS NULL
+         AND EXISTS (
+             SELECT FROM gaps AS g WHERE g.connection = c.id
+             AND g.to_at > (extract(epoch FROM clock_timestamp()) * 1000000)::int8 - $2::int8)
+         AND EXISTS (
+             SELECT FROM connections AS o WHERE o.vendor = c.vendor AND o.user_id = c.user_id
+             AND o.id <> c.id AND o.valid_to IS NULL)"
+    };
+}
+
+const CONNECTIONS: &str = concat!(
+    "
+    SELECT c.vendor, c.vendor_user, c.valid_from, c.valid_to, c.id, c.user_id, NOT (",
+    begins_beside!(),
+    ")
+    FROM (
+        SELECT c.* FROM unnest($3::text[], $4::text[]) AS wanted (vendor, vendor_user)
+        JOIN connections AS c USING (vendor, vendor_user)
+        UNION ALL
+        SELECT c.* FROM unnest($5::text[], $6::text[]) AS wanted (vendor, user_id)
+        JOIN connections AS c USING (vendor, user_id)
+    ) AS c
+    ORDER BY c.vendor, c.vendor_user, c.valid_from"
+);
 
 const ALL_CONNECTIONS: &str = "
-    SELECT vendor, vendor_user, valid_from, valid_to, id, user_id FROM connections
+    SELECT vendor, vendor_user, valid_from, valid_to, id, user_id, true FROM connections
     ORDER BY vendor, vendor_user, valid_from";
 
 // What is asked for is due since then: due since ever, it would go before all that is tried again, as long as more comes.
@@ -110,12 +139,18 @@ const NOTE: &str = r#"
     WHERE (v.verdict, v.reason) IS DISTINCT FROM (excluded.verdict, excluded.reason)"#;
 
 // Any row will do: where none held when the item was received, normalise says that it is ignored, and why.
-const CONNECTED: &str = r#"
+const CONNECTED: &str = concat!(
+    r#"
     SELECT h.topic, h.partition, h."offset", h.index, h.vendor, h.vendor_user, h.received_at
     FROM held AS h
     WHERE EXISTS (SELECT FROM connections AS c
                   WHERE c.vendor = h.vendor AND c.vendor_user = h.vendor_user)
-    ORDER BY h.received_at, h.topic, h.partition, h."offset", h.index LIMIT $1"#;
+      AND NOT EXISTS (SELECT FROM connections AS c
+                      WHERE c.vendor = h.vendor AND c.vendor_user = h.vendor_user AND "#,
+    begins_beside!(),
+    r#")
+    ORDER BY h.received_at, h.topic, h.partition, h."offset", h.index LIMIT $3"#
+);
 
 const PUT_THROUGH: &str = r#"
     DELETE FROM held AS h
@@ -138,19 +173,27 @@ impl Prepare for Statements {
 }
 
 impl Register for PostgresRegister {
-    async fn connections(&mut self, users: &[VendorUser]) -> Result<Vec<Connection>> {
-        let mut wanted: Vec<&VendorUser> = users.iter().collect();
-        wanted.sort_unstable();
-        wanted.dedup();
+    async fn connections(&mut self, named: &Whose) -> Result<Vec<Connection>> {
+        let users = named.vendor_users.iter();
         let (vendors, names): (Vec<&str>, Vec<&str>) =
-            wanted.into_iter().map(|(vendor, name)| (vendor.as_str(), name.as_str())).unzip();
+            users.map(|(vendor, name)| (vendor.as_str(), name.as_str())).unzip();
+        let people = named.people.iter();
+        let (of, people): (Vec<&str>, Vec<&str>) =
+            people.map(|(vendor, user)| (vendor.as_str(), user.as_str())).unzip();
+        let renaming = &self.renaming;
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [renaming, &SETTLES_US, &vendors, &names, &of, &people];
         let rows = self
             .link
             .ask("read connections", async |session| {
-                session.client().query(&session.prepared.connections, &[&vendors, &names]).await
+                session.client().query(&session.prepared.connections, &parameters).await
             })
             .await?;
-        rows.iter().map(connection_of).collect()
+        let rows: Result<Vec<Connection>> = rows.iter().map(connection_of).collect();
+        let mut rows = rows?;
+        // Who is named by both is there twice.
+        rows.dedup();
+        Ok(rows)
     }
 
     async fn note(&mut self, notes: &Notes) -> Result<()> {
@@ -208,10 +251,11 @@ impl Register for PostgresRegister {
 
     async fn connected(&mut self, at_most: usize) -> Result<Vec<Held>> {
         let limit = i64::try_from(at_most).unwrap_or(i64::MAX);
+        let parameters: [&(dyn ToSql + Sync); 3] = [&self.renaming, &SETTLES_US, &limit];
         let rows = self
             .link
             .ask("find held items that are connected", async |session| {
-                session.client().query(&session.prepared.connected, &[&limit]).await
+                session.client().query(&session.prepared.connected, &parameters).await
             })
             .await?;
         rows.iter().map(held_of).collect()
@@ -231,7 +275,7 @@ impl Register for PostgresRegister {
     }
 }
 
-/// A connection of six columns.
+/// A connection of seven columns.
 fn connection_of(row: &Row) -> Result<Connection> {
     Ok(Connection {
         vendor: get(row, 0)?,
@@ -240,6 +284,7 @@ fn connection_of(row: &Row) -> Result<Connection> {
         valid_to: get(row, 3)?,
         id: ConnectionId(get(row, 4)?),
         user: user_of(get(row, 5)?)?,
+        settled: get(row, 6)?,
     })
 }
 

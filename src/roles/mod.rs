@@ -26,7 +26,7 @@ use crate::model::avro::{Codec, SchemaIds};
 use crate::model::connection::Connection;
 use crate::model::contract::Topic;
 use crate::model::record::Record;
-use crate::model::state::{Known, Outcome, Plan, VendorUser};
+use crate::model::state::{Known, Outcome, Plan, Whose};
 use crate::pipeline::decide::{self, Decide};
 use crate::pipeline::normalise::{self, Normalise};
 use crate::stream::clock::now_us;
@@ -59,7 +59,7 @@ impl Converter for Normalise {
         self.vendor(record)
     }
 
-    fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, normalise::Read) {
+    fn read(&self, batch: &[Record]) -> (Whose, normalise::Read) {
         self.read(batch)
     }
 

@@ -39,6 +39,7 @@ use crate::stream::stop::Stop;
 use crate::stream::worker::{self, Worker};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::metrics::Metrics;
+use crate::vendors;
 
 /// What the pipeline needs of Kafka.
 pub const TOPICS: [Topic; 7] = [
@@ -253,7 +254,8 @@ async fn normalise(
     let mut relay = Relay::new(
         log,
         Sending::start(&config.kafka, "normalise")?,
-        PostgresRegister::new(config.postgres.clone(), "normalise"),
+        PostgresRegister::new(config.postgres.clone(), "normalise")
+            .of_renaming(vendors::renaming().collect()),
         Picker::new(&config.kafka)?,
         RealClock::new(),
         Normalise::new(codec, unknown).without(config.switched_off()),

@@ -10,20 +10,20 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::faults::{Call, Grant};
-use super::{Asked, Client, Port, World, refused};
+use super::{Asked, Client, Port, SimClock, World, refused};
 use crate::error::{Kind, Result};
-use crate::model::connection::Connection;
+use crate::model::connection::{Connection, Gap, SETTLES_US};
 use crate::model::contract::Topic;
 use crate::model::event::Op;
 use crate::model::id::{EventId, Source};
 use crate::model::outbox;
 use crate::model::state::{
     AROUND_DAYS, Bucket, Current, Decision, Held, Hole, Hydration, HydrationKey, Known, Notes,
-    Outcome, Plan, RawVerdict, Revision, SampleType, Shown, VendorUser,
+    Outcome, Plan, RawVerdict, Revision, SampleType, Shown, Whose,
 };
 use crate::model::time::Micros;
 use crate::stream::planted::Bug;
-use crate::stream::{Advance, Applied, Fenced, Progress, Register, Store};
+use crate::stream::{Advance, Applied, Clock as _, Fenced, Progress, Register, Store};
 
 /// How many commits a failover can take back at most.
 const HISTORY: usize = 16;
@@ -49,6 +49,7 @@ pub(super) struct Tables {
     waiting: BTreeMap<SampleType, BTreeSet<Uuid>>,
     pub(super) decisions: BTreeMap<(i32, i64), Decision>,
     connections: Vec<Connection>,
+    gaps: Vec<Gap>,
     hydrations: BTreeMap<HydrationKey, Hydration>,
     /// Deletions: what was asked before one waits no more, whichever was read first.
     ended: BTreeMap<HydrationKey, (Micros, Source)>,
@@ -460,12 +461,19 @@ impl SimRegister {
 }
 
 impl Register for SimRegister {
-    async fn connections(&mut self, users: &[VendorUser]) -> Result<Vec<Connection>> {
+    async fn connections(&mut self, named: &Whose) -> Result<Vec<Connection>> {
+        let now_us = SimClock(self.port.clone()).now_us();
         self.ask(Call::Connections, "connections", |database| {
+            let tables = &database.tables;
             let asked = |row: &&Connection| {
-                users.iter().any(|(vendor, user)| row.vendor == *vendor && row.vendor_user == *user)
+                named.vendor_users.contains(&(row.vendor.clone(), row.vendor_user.clone()))
+                    || named.people.contains(&(row.vendor.clone(), row.user.clone()))
             };
-            database.tables.connections.iter().filter(asked).cloned().collect()
+            let read = |row: &Connection| Connection {
+                settled: !tables.begins_beside(row, now_us),
+                ..row.clone()
+            };
+            tables.connections.iter().filter(asked).map(read).collect()
         })
         .await
     }
@@ -478,11 +486,20 @@ impl Register for SimRegister {
     }
 
     async fn connected(&mut self, at_most: usize) -> Result<Vec<Held>> {
+        let now_us = SimClock(self.port.clone()).now_us();
         self.ask(Call::Connected, "held items", |database| {
-            let rows = &database.tables.connections;
+            let tables = &database.tables;
             let known = |held: &&Held| {
-                rows.iter()
-                    .any(|row| row.vendor == held.vendor && row.vendor_user == held.vendor_user)
+                let mut rows = tables
+                    .connections
+                    .iter()
+                    .filter(|row| row.vendor == held.vendor && row.vendor_user == held.vendor_user);
+                let mut known = false;
+                let waits = rows.any(|row| {
+                    known = true;
+                    tables.begins_beside(row, now_us)
+                });
+                known && !waits
             };
             let mut held: Vec<&Held> = database.tables.held.values().filter(known).collect();
             held.sort_by_key(|held| (held.received_at, held.source));
@@ -509,6 +526,7 @@ impl Tables {
         for row in &notes.connections {
             self.connect(row.clone());
         }
+        self.gaps.extend(notes.gaps.iter().cloned());
         for asked in &notes.hydrations {
             let at = |asked: &Hydration| (asked.asked_at, asked.source);
             let known = self.hydrations.get(&asked.key);
@@ -527,6 +545,18 @@ impl Tables {
         for verdict in &notes.verdicts {
             self.verdicts.insert(verdict.source, verdict.clone());
         }
+    }
+
+    /// Whether a connection began a short while ago beside another one of its person.
+    fn begins_beside(&self, row: &Connection, now_us: Micros) -> bool {
+        let began =
+            |gap: &Gap| gap.connection == row.id && gap.to > now_us.saturating_sub(SETTLES_US);
+        let other = |other: &Connection| {
+            (&other.vendor, &other.user) == (&row.vendor, &row.user)
+                && other.id != row.id
+                && other.valid_to.is_none()
+        };
+        row.valid_to.is_none() && self.gaps.iter().any(began) && self.connections.iter().any(other)
     }
 
     /// A row is the vendor user's with this beginning; of two ends the earlier counts.

@@ -155,6 +155,7 @@ impl Person {
             user: self.user.clone(),
             valid_from: FOR_EVER,
             valid_to: None,
+            settled: true,
         }
     }
 }

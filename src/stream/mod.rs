@@ -33,9 +33,7 @@ use crate::model::connection::Connection;
 use crate::model::contract::Topic;
 use crate::model::outbox::Output;
 use crate::model::record::{OutRecord, Record};
-use crate::model::state::{
-    Coordinates, Held, Hole, Known, Notes, Outcome, Plan, Shown, VendorUser,
-};
+use crate::model::state::{Coordinates, Held, Hole, Known, Notes, Outcome, Plan, Shown, Whose};
 
 /// What the group coordinator knows this member by ("M" of the protocol), taken once per attempt.
 #[derive(Clone)]
@@ -272,8 +270,8 @@ pub trait Sender: Send + Sync + 'static {
 /// What normalise needs of Postgres.
 #[expect(async_fn_in_trait, reason = "a relay lives on one thread; Send is not asked for")]
 pub trait Register {
-    /// All rows of these vendor users.
-    async fn connections(&mut self, users: &[VendorUser]) -> Result<Vec<Connection>>;
+    /// All rows of these.
+    async fn connections(&mut self, named: &Whose) -> Result<Vec<Connection>>;
     /// Writes notes; twice is once.
     async fn note(&mut self, notes: &Notes) -> Result<()>;
     /// Held items whose vendor user has a connection by now, at most this many, oldest first.
@@ -330,8 +328,8 @@ pub trait Converter {
     type Read;
     /// Under which vendor's name a record is counted: a closed set.
     fn vendor(&self, record: &Record) -> &'static str;
-    /// Batch → the vendor users whose connections must be known, and what was read.
-    fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, Self::Read);
+    /// Batch → whose connections must be known, and what was read.
+    fn read(&self, batch: &[Record]) -> (Whose, Self::Read);
     /// Batch, what was read of it, and connections → what is written and sent.
     fn convert(
         &self,

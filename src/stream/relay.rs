@@ -31,7 +31,7 @@ use crate::error::{Disposition, Error, Kind, Result};
 use crate::model::contract::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Topic, header};
 use crate::model::id::Source;
 use crate::model::record::{OutRecord, Record};
-use crate::model::state::{Coordinates, Held, Notes, RawVerdict, VendorUser};
+use crate::model::state::{Coordinates, Held, Notes, RawVerdict, Whose};
 use crate::telemetry::metrics::Metrics;
 
 /// The stage's name on metrics.
@@ -324,15 +324,18 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
     async fn batch(&mut self) -> Result<()> {
         self.traced.begin(&self.pending, &self.clock);
         let begun = self.clock.elapsed();
-        let (users, read) = self.converter.read(&self.pending);
-        let named = self.clock.elapsed();
-        let connections =
-            if users.is_empty() { Vec::new() } else { self.register.connections(&users).await? };
-        let looked_up = self.time("connections", named);
+        let (named, read) = self.converter.read(&self.pending);
+        let read_at = self.clock.elapsed();
+        let connections = if named == Whose::default() {
+            Vec::new()
+        } else {
+            self.register.connections(&named).await?
+        };
+        let looked_up = self.time("connections", read_at);
         let now_us = self.clock.now_us();
         let made = self.converter.convert(&self.pending, read, connections, now_us);
         // To read what the records say is a part of it.
-        self.time("convert", looked_up.saturating_sub(named.saturating_sub(begun)));
+        self.time("convert", looked_up.saturating_sub(read_at.saturating_sub(begun)));
         self.put(made).await?;
         self.metrics.batch_records.at([STAGE]).observe(tally::size(self.pending.len()));
         self.follow();
@@ -421,10 +424,10 @@ impl<L: Log, S: Sender, R: Register, Rd: Reader, K: Clock, V: Converter> Relay<L
         if held.is_empty() {
             return Ok(());
         }
-        let users: BTreeSet<VendorUser> =
+        let vendor_users =
             held.iter().map(|item| (item.vendor.clone(), item.vendor_user.clone())).collect();
-        let users: Vec<VendorUser> = users.into_iter().collect();
-        let connections = self.register.connections(&users).await?;
+        let named = Whose { vendor_users, ..Whose::default() };
+        let connections = self.register.connections(&named).await?;
         let mut by_record: BTreeMap<Coordinates, Vec<Held>> = BTreeMap::new();
         for item in held {
             let Source { topic, partition, offset, .. } = item.source;

@@ -59,6 +59,11 @@ pub fn find(name: &str) -> Option<&'static dyn Vendor> {
     ALL.iter().copied().find(|vendor| vendor.name() == name)
 }
 
+/// The vendors that give their users new ids.
+pub fn renaming() -> impl Iterator<Item = &'static str> {
+    ALL.iter().filter(|vendor| vendor.renames()).map(|vendor| vendor.name())
+}
+
 /// The headers of a request, whoever holds them: the door's are not copied to be looked at.
 pub trait Named: fmt::Debug + Sync {
     /// The first two values under this name, which is in lower case.
@@ -293,6 +298,12 @@ pub trait Vendor: Sync {
     /// Nothing is written.
     fn greets(&self, _request: &Request<'_>, _secrets: &Secrets<'_>) -> Option<u16> {
         None
+    }
+
+    /// Whether it gives its users new ids, and announces somebody under a new one as if he were new. What comes of who
+    /// begins beside another connection of his waits then, until nothing more can be said of it.
+    fn renames(&self) -> bool {
+        false
     }
 
     /// The vendor's user for the record's key, read by the same bounded reader that `parse` uses.

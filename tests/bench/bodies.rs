@@ -29,6 +29,7 @@ pub(crate) fn connections(person: &Person) -> [Connection; 2] {
         user: person.user.clone(),
         valid_from: FOR_EVER,
         valid_to: None,
+        settled: true,
     };
     [terra, person.healthkit()]
 }

@@ -69,6 +69,7 @@ fn connection(account: &Account) -> Connection {
         user,
         valid_from: FOR_EVER,
         valid_to: None,
+        settled: true,
     }
 }
 

@@ -43,6 +43,7 @@ fn of(vendor: &str, vendor_user: &str) -> Connection {
         user,
         valid_from: FOR_EVER,
         valid_to: None,
+        settled: true,
     }
 }
 

@@ -549,6 +549,7 @@ impl Story {
             user: User::parse("app-user-77").expect("a user"),
             valid_from: FOR_EVER,
             valid_to: None,
+            settled: true,
         });
     }
 }

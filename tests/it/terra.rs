@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "what a test cannot go on without ends it")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use biometric_bridge::model::connection::{Connection, FOR_EVER};
@@ -51,6 +52,7 @@ impl Story {
                 user,
                 valid_from: FOR_EVER,
                 valid_to: None,
+                settled: true,
             });
         }
         Self { driver, real }
@@ -155,6 +157,62 @@ fn facts_what_has_no_key_is_one_persons_all_the_same() {
     assert_eq!(story.heart_rates(), [52.0], "its auth came behind it, without a key either");
     story.webhook(night(52.0, None), &[]);
     assert_eq!(story.heart_rates(), [52.0], "the same by webhook is nothing new");
+}
+
+/// Somebody known under a new id is announced as if he were new, then as who he was. What comes between is his, as what
+/// came before: a connection of its own would tell that night a second time.
+#[test]
+fn facts_what_comes_before_a_new_id_is_explained_is_told_once() {
+    const NEW: &str = "e1a94b1c-55f0-4b93-b3c9-52b27ea9d700";
+    let mut story = Story::new(true);
+    let before = story.driver.now();
+    story.webhook(night(52.0, None), &[]);
+    let auth = json!({
+        "type": "auth", "status": "success",
+        "user": { "user_id": NEW, "provider": "OURA", "reference_id": "app-user-77" },
+    });
+    let renamed = json!({
+        "type": "user_reauth", "status": "success",
+        "old_user": { "user_id": USER, "provider": "OURA" },
+        "new_user": { "user_id": NEW, "provider": "OURA", "reference_id": "app-user-77" },
+    });
+    let under = |body: Bytes| {
+        Bytes::from(String::from_utf8(body.to_vec()).expect("UTF-8").replace(USER, NEW))
+    };
+    // One batch, and the next: the other connection is known of in the second only.
+    story.driver.deliver("terra", Bytes::from(auth.to_string()), &[]);
+    story.webhook(under(night(54.0, None)), &[]);
+    story.webhook(under(night(55.0, None)), &[]);
+    story.driver.heal();
+    story.run();
+    assert_eq!(story.heart_rates(), [52.0], "whose it is is not settled");
+    story.webhook(Bytes::from(renamed.to_string()), &[]);
+    story.driver.advance(Duration::from_secs(60));
+    story.run();
+    assert!(story.driver.now() - before < Duration::from_secs(600));
+    assert_eq!(story.heart_rates().last(), Some(&55.0));
+    let nights: BTreeSet<_> = story.told("sleep").iter().map(|event| event.event_id).collect();
+    assert_eq!(nights.len(), 1, "one night, of one connection");
+}
+
+/// Who has a second device by way of Terra is announced just so, and no new name ever comes.
+#[test]
+fn facts_what_comes_of_a_second_device_waits_no_longer_than_a_new_id_takes() {
+    const SECOND: &str = "0f9b6c2e-3a51-4c1c-9a77-20b7f3d9ae05";
+    let mut story = Story::new(true);
+    let auth = json!({
+        "type": "auth", "status": "success",
+        "user": { "user_id": SECOND, "provider": "GARMIN", "reference_id": "app-user-77" },
+    });
+    story.webhook(Bytes::from(auth.to_string()), &[]);
+    let body = String::from_utf8(night(54.0, None).to_vec()).expect("UTF-8");
+    story.webhook(Bytes::from(body.replace(USER, SECOND)), &[]);
+    story.driver.heal();
+    story.run();
+    assert!(story.heart_rates().is_empty());
+    story.driver.advance(Duration::from_secs(601));
+    story.run();
+    assert_eq!(story.heart_rates(), [54.0]);
 }
 
 #[tokio::test]

@@ -2,11 +2,11 @@
 //!
 //! A world implements [`Registers`] and says `register_laws!(make)`, as for the store.
 
-use biometric_bridge::model::connection::{Change, Connection, Connections, FOR_EVER, Lookup};
+use biometric_bridge::model::connection::{Change, Connection, Connections, FOR_EVER, Gap, Lookup};
 use biometric_bridge::model::contract::Topic;
 use biometric_bridge::model::id::{ConnectionId, Source, User};
 use biometric_bridge::model::state::{
-    Held, Hydration, HydrationEnd, HydrationKey, Notes, RawVerdict, VendorUser,
+    Held, Hydration, HydrationEnd, HydrationKey, Notes, RawVerdict, VendorUser, Whose,
 };
 use biometric_bridge::stream::Register;
 
@@ -27,6 +27,7 @@ macro_rules! register_laws {
     ($make:path) => {
         register_laws!($make,
             connections_come_back_as_they_were_written,
+            who_began_beside_another_is_not_settled_for_a_while,
             notes_twice_are_notes_once,
             an_end_is_never_forgotten,
             ten_requests_are_one_fetch,
@@ -67,6 +68,7 @@ fn connection(vendor_user: &str, name: &str, from: i64, to: Option<i64>) -> Conn
         user: user(name),
         valid_from: from,
         valid_to: to,
+        settled: true,
     }
 }
 
@@ -114,12 +116,42 @@ pub(crate) async fn connections_come_back_as_they_were_written(world: &impl Regi
         connection("w", "c", FOR_EVER, None),
     ];
     note(&mut register, &began(rows.clone())).await;
-    let mut read = register.connections(&[key("v"), key("x"), key("v")]).await.expect("rows");
+    let mut read = register.connections(&[key("v"), key("x")].into()).await.expect("rows");
     read.sort_by_key(|row| row.valid_from);
     assert_eq!(read, rows[..2]);
-    let of_another = register.connections(&[("whoop".into(), "v".into())]).await.expect("rows");
+    let people = [("terra".to_owned(), user("c"))].into();
+    let of_person = register.connections(&Whose { people, ..Whose::default() }).await;
+    assert_eq!(of_person, Ok(rows[2..].to_vec()));
+    let both = [("terra".to_owned(), user("b"))].into();
+    let both = Whose { people: both, ..[key("v")].into() };
+    assert_eq!(register.connections(&both).await.expect("rows").len(), 2, "each row once");
+    let of_another =
+        register.connections(&[("whoop".into(), "v".into())].into()).await.expect("rows");
     assert_eq!(of_another, []);
-    assert_eq!(register.connections(&[]).await, Ok(Vec::new()));
+    assert_eq!(register.connections(&Whose::default()).await, Ok(Vec::new()));
+}
+
+pub(crate) async fn who_began_beside_another_is_not_settled_for_a_while(world: &impl Registers) {
+    let mut register = world.open().await;
+    let known = connection("v", "a", FOR_EVER, None);
+    let rows = [known.clone(), connection("w", "a", FOR_EVER, None), connection("x", "b", 5, None)];
+    // Who began: an hour before any clock's time, and when it is long over.
+    let gap =
+        |row: &Connection, to| Gap { vendor: "terra".into(), connection: row.id, from: None, to };
+    let gaps = vec![gap(&rows[0], 0), gap(&rows[1], i64::MAX / 2), gap(&rows[2], i64::MAX / 2)];
+    let notes = Notes { gaps, held: vec![held(1, 0, "w")], ..began(rows) };
+    note(&mut register, &notes).await;
+    let mut settled = async |name| {
+        let rows = register.connections(&[key(name)].into()).await.expect("rows");
+        let waiting = register.connected(9).await.expect("held items").is_empty();
+        (rows.iter().map(|row| row.settled).collect::<Vec<_>>(), waiting)
+    };
+    assert_eq!(settled("v").await, (vec![true], true), "it is known for long");
+    assert_eq!(settled("w").await, (vec![false], true));
+    assert_eq!(settled("x").await, (vec![true], true), "the only one of its person");
+    let mut other = world.open().await;
+    note(&mut other, &began([Connection { valid_to: Some(7), ..known }])).await;
+    assert_eq!(settled("w").await, (vec![true], false), "there is none beside it any more");
 }
 
 pub(crate) async fn notes_twice_are_notes_once(world: &impl Registers) {
@@ -137,7 +169,7 @@ pub(crate) async fn notes_twice_are_notes_once(world: &impl Registers) {
     note(&mut register, &notes).await;
     note(&mut other, &notes).await;
     note(&mut register, &Notes::default()).await;
-    assert_eq!(register.connections(&[key("v")]).await.expect("rows").len(), 1);
+    assert_eq!(register.connections(&[key("v")].into()).await.expect("rows").len(), 1);
     assert_eq!(world.waiting().await, [record("r")]);
     assert_eq!(world.verdicts().await.len(), 1);
     note(&mut register, &began([connection("x", "a", FOR_EVER, None)])).await;
@@ -149,18 +181,18 @@ pub(crate) async fn an_end_is_never_forgotten(world: &impl Registers) {
     note(&mut register, &began([connection("v", "a", FOR_EVER, Some(20))])).await;
     // One who had read the row before its end was written.
     note(&mut register, &began([connection("v", "a", FOR_EVER, None)])).await;
-    let rows = register.connections(&[key("v")]).await.expect("rows");
+    let rows = register.connections(&[key("v")].into()).await.expect("rows");
     assert_eq!(rows, [connection("v", "a", FOR_EVER, Some(20))]);
     // Two ends: the earlier one counts, whichever comes first.
     note(&mut register, &began([connection("v", "a", FOR_EVER, Some(30))])).await;
     note(&mut register, &began([connection("v", "a", FOR_EVER, Some(15))])).await;
-    let rows = register.connections(&[key("v")]).await.expect("rows");
+    let rows = register.connections(&[key("v")].into()).await.expect("rows");
     assert_eq!(rows, [connection("v", "a", FOR_EVER, Some(15))]);
     // What follows is the next owner's alone.
     let mut all = Connections::new(rows);
     all.apply("terra", &Change::Begin { vendor_user: "v".into(), user: user("b") }, 40);
     note(&mut register, &began(all.changes().cloned())).await;
-    let all = Connections::new(register.connections(&[key("v")]).await.expect("rows"));
+    let all = Connections::new(register.connections(&[key("v")].into()).await.expect("rows"));
     assert!(matches!(all.at("terra", "v", 10), Lookup::Connected(row) if row.user == user("a")));
     assert_eq!(all.at("terra", "v", 35), Lookup::Disconnected);
     assert!(matches!(all.at("terra", "v", 45), Lookup::Connected(row) if row.user == user("b")));

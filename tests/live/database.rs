@@ -76,7 +76,7 @@ impl Database {
     }
 
     pub(crate) fn register(&self) -> PostgresRegister {
-        PostgresRegister::new(self.settings(), "test register")
+        PostgresRegister::new(self.settings(), "test register").of_renaming(vec!["terra"])
     }
 
     /// A plain client, for looking behind.

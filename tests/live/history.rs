@@ -58,6 +58,7 @@ async fn connected() -> (Database, PostgresQueue) {
         user: User::parse("user-1").expect("a user"),
         valid_from: FOR_EVER,
         valid_to: None,
+        settled: true,
     };
     let notes = Notes { connections: vec![row], ..Notes::default() };
     world.register().note(&notes).await.expect("noted");
@@ -143,8 +144,15 @@ async fn a_gap_by_a_vendor_s_word_is_one_and_may_wait() {
             to: now_us(),
         };
         let (id, user) = (id(name), user.clone());
-        let row =
-            Connection { id, vendor, vendor_user, user, valid_from: FOR_EVER, valid_to: None };
+        let row = Connection {
+            id,
+            vendor,
+            vendor_user,
+            user,
+            valid_from: FOR_EVER,
+            valid_to: None,
+            settled: true,
+        };
         let notes = Notes { connections: vec![row], gaps: vec![gap], ..Notes::default() };
         for _ in 0..2 {
             world.register().note(&notes).await.expect("noted");

@@ -69,6 +69,7 @@ async fn world(records: &[&str]) -> (Database, PostgresQueue) {
         user: user(),
         valid_from: FOR_EVER,
         valid_to: None,
+        settled: true,
     };
     note(&world, Notes { connections: vec![row], ..Notes::default() }).await;
     for (offset, record) in (0..).zip(records) {

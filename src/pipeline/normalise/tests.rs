@@ -159,6 +159,7 @@ fn connected(vendor_user: &str, user: &str) -> Connection {
         user,
         valid_from: FOR_EVER,
         valid_to: None,
+        settled: true,
     }
 }
 
@@ -209,9 +210,10 @@ fn a_record_is_keyed_by_our_user_and_says_where_it_came_from() {
 fn a_batch_needs_the_users_that_it_names_and_no_others() {
     let batch = [raw(0, "rec:b:1 skip fetch:a:2 gone:b:1"), raw(1, "begin:c:me end:d rename:e:f")];
     let users: Vec<String> =
-        step(Unknown::Hold).read(&batch).0.into_iter().map(|(_, user)| user).collect();
+        step(Unknown::Hold).read(&batch).0.vendor_users.into_iter().map(|(_, user)| user).collect();
     assert_eq!(users, ["a", "b", "c", "d", "e", "f"]);
-    assert!(step(Unknown::Hold).read(&[raw(0, "bad skip"), raw(1, "!")]).0.is_empty());
+    let nobody = step(Unknown::Hold).read(&[raw(0, "bad skip"), raw(1, "!")]).0;
+    assert_eq!(nobody, Whose::default());
 }
 
 #[test]

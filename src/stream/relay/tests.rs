@@ -177,7 +177,7 @@ impl Sender for Shared {
 }
 
 impl Register for Shared {
-    async fn connections(&mut self, _: &[VendorUser]) -> Result<Vec<Connection>> {
+    async fn connections(&mut self, _: &Whose) -> Result<Vec<Connection>> {
         self.call(Kind::DatabaseError)?.did.push(Did::Connections);
         Ok(Vec::new())
     }
@@ -235,9 +235,10 @@ impl Converter for Shared {
         "test"
     }
 
-    fn read(&self, batch: &[Record]) -> (Vec<VendorUser>, ()) {
+    fn read(&self, batch: &[Record]) -> (Whose, ()) {
         let named = batch.iter().any(|record| record.value.as_deref() == Some(b"user"));
-        (named.then(|| ("test".into(), "u".into())).into_iter().collect(), ())
+        let vendor_users = named.then(|| ("test".into(), "u".into())).into_iter().collect();
+        (Whose { vendor_users, ..Whose::default() }, ())
     }
 
     fn convert(&self, batch: &[Record], (): (), _: Vec<Connection>, _: i64) -> Relayed {

@@ -73,6 +73,10 @@ impl Vendor for Terra {
         &[ORDERING, "terra-reference"]
     }
 
+    fn renames(&self) -> bool {
+        true
+    }
+
     fn delivery_header(&self) -> Option<&'static str> {
         Some("x-terra-trace-id")
     }
