@@ -68,6 +68,10 @@ pub enum Change {
 /// another is that other.
 pub const SETTLES_US: Micros = 600 * 1_000_000;
 
+/// How long after it got another name a connection is still told of under the one before: what was sent then and not taken
+/// is sent again for a little over a day (Terra's webhooks; `vendors.md` §5).
+pub const LATE_US: Micros = 25 * 3_600 * 1_000_000;
+
 /// A time of which a connection's records are not known: it began, or went on under another name, by a vendor's own word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -168,15 +172,15 @@ impl Connections {
                 gap(id, fed_until)
             }
             Change::End { vendor_user } => {
-                self.end(vendor, vendor_user, at_us);
+                self.end(vendor, vendor_user, at_us, at_us);
                 None
             }
             Change::Rename { old, new } => {
                 let Lookup::Connected(row) = self.at(vendor, old, at_us) else { return None };
                 let (id, user) = (row.id, row.user.clone());
-                self.end(vendor, old, at_us);
-                self.begin(vendor, new, user, id, at_us);
-                gap(id, Some(at_us.saturating_sub(BROKEN_US)))
+                self.end(vendor, old, at_us, at_us.saturating_add(LATE_US));
+                let begun = self.begin(vendor, new, user, id, at_us);
+                begun.then(|| gap(id, Some(at_us.saturating_sub(BROKEN_US))))?
             }
         }
     }
@@ -202,7 +206,7 @@ impl Connections {
     ) -> bool {
         match self.row_at(vendor, vendor_user, at) {
             Some(row) if row.id == id && row.user == user => return false,
-            Some(_) => self.end(vendor, vendor_user, at),
+            Some(_) => self.end(vendor, vendor_user, at, at),
             None => {}
         }
         let first = self.of(vendor, vendor_user).next().is_none();
@@ -222,12 +226,13 @@ impl Connections {
         true
     }
 
-    fn end(&mut self, vendor: &str, vendor_user: &str, at: Micros) {
+    /// The row that holds at this moment holds until `until` at the longest.
+    fn end(&mut self, vendor: &str, vendor_user: &str, at: Micros, until: Micros) {
         let found = self.rows.iter_mut().enumerate().find(|(_, row)| {
             row.vendor == vendor && row.vendor_user == vendor_user && row.holds_at(at)
         });
         if let Some((index, row)) = found {
-            row.valid_to = Some(at);
+            row.valid_to = Some(row.valid_to.map_or(until, |end| end.min(until)));
             if !self.changed.contains(&index) {
                 self.changed.push(index);
             }
@@ -330,7 +335,11 @@ mod tests {
             for at in [20, 22] {
                 assert!(matches!(all.at("terra", "w", at), Lookup::Connected(row) if row.id == id));
             }
-            assert_eq!(all.at("terra", "v", 22), Lookup::Disconnected);
+            // And what comes late under the name before.
+            assert!(
+                matches!(all.at("terra", "v", 19 + LATE_US), Lookup::Connected(row) if row.id == id)
+            );
+            assert_eq!(all.at("terra", "v", 21 + LATE_US), Lookup::Disconnected);
         }
     }
 }

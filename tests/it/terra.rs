@@ -190,7 +190,9 @@ fn facts_what_comes_before_a_new_id_is_explained_is_told_once() {
     story.driver.advance(Duration::from_secs(60));
     story.run();
     assert!(story.driver.now() - before < Duration::from_secs(600));
-    assert_eq!(story.heart_rates().last(), Some(&55.0));
+    // What was sent under the old id and not taken is sent again.
+    story.webhook(night(56.0, None), &[]);
+    assert_eq!(story.heart_rates(), [52.0, 54.0, 55.0, 56.0]);
     let nights: BTreeSet<_> = story.told("sleep").iter().map(|event| event.event_id).collect();
     assert_eq!(nights.len(), 1, "one night, of one connection");
 }
