@@ -189,7 +189,8 @@ pub enum Connections {
     },
     /// Make connections and store their tokens, from a file with one of them a line.
     Import {
-        /// JSON objects: vendor, vendor_user, user, and the tokens as the vendor answered; or `-` for standard input.
+        /// JSON objects: vendor, vendor_user, user, and the tokens as the vendor answered, where it gives any; or `-` for
+        /// standard input.
         file: PathBuf,
         /// Ask for the history of each, as its consent would.
         #[arg(long)]

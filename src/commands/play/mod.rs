@@ -290,11 +290,17 @@ fn write_connections(path: &Path, stage: &Stage) -> Result<()> {
         if !account.vendor.is_consented() {
             continue;
         }
-        let line = json!({
+        let mut line = json!({
             "vendor": account.vendor.name(), "vendor_user": account.vendor_user,
-            "user": account.user, "access_token": tokens.access,
-            "refresh_token": tokens.refresh, "expires_in": lives_s,
+            "user": account.user,
         });
+        if account.vendor.gives_tokens() {
+            let members = line.as_object_mut();
+            let members = members.ok_or_else(|| Error::internal("write a connection"))?;
+            members.insert("access_token".to_owned(), tokens.access.into());
+            members.insert("refresh_token".to_owned(), tokens.refresh.into());
+            members.insert("expires_in".to_owned(), lives_s.into());
+        }
         writeln!(file, "{line}").map_err(failed("write the file of connections"))?;
     }
     file.flush().map_err(failed("write the file of connections"))

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::dice::{Draw, Seed};
 use super::fault::Fault;
-use super::person::Lived;
+use super::person::offset_at;
 use super::place::{HOUR, MINUTE, SECOND, local, utc};
 use super::player::{Ask, Delivery, House, Listed, Player, Shelf, Wanted};
 use super::quota::Limit;
@@ -263,7 +263,7 @@ impl Sensor {
             let moved = i32::from(smoothed && seed.of("moved", number).within(20));
             let shown = value.value.map(|value| value + moved);
             let sampled = begins + i64::try_from(slot).unwrap_or(0) * i64::from(EVERY_S) * SECOND;
-            let offset_s = offset_s(telling.life, sampled);
+            let offset_s = offset_at(telling.life, sampled);
             lines.push(self.line(seed.of("egv", number).uuid(), (sampled, offset_s), value, shown));
             if let (Some(shown), Some(place)) = (shown, series.get_mut(slot)) {
                 *place = Some(self.in_mg(shown));
@@ -324,15 +324,4 @@ fn dated(truth: &mut Truth, first: (Micros, i32), last: (Micros, i32)) {
     (truth.start, truth.start_offset_s) = (Some(first.0), Some(first.1));
     (truth.end, truth.end_offset_s) = (Some(last.0), Some(last.1));
     truth.state = Some("final".to_owned());
-}
-
-/// The offset of a person's clock at a moment: it changes over night.
-fn offset_s(life: &[Lived], at: Micros) -> i32 {
-    let lived = life.iter().rev().find(|lived| lived.night.start <= at).or(life.first());
-    lived.map_or(
-        0,
-        |lived| {
-            if at < lived.night.end { lived.night.start_offset_s } else { lived.offset_s }
-        },
-    )
 }

@@ -23,6 +23,7 @@ pub mod fault;
 pub mod garmin;
 pub mod google;
 pub mod grant;
+pub mod healthkit;
 pub mod oura;
 pub mod person;
 pub mod place;

@@ -172,6 +172,18 @@ pub struct Lived {
     pub noon: Micros,
 }
 
+/// The offset of a person's clock at a moment: it changes over night.
+#[must_use]
+pub fn offset_at(life: &[Lived], at: Micros) -> i32 {
+    let lived = life.iter().rev().find(|lived| lived.night.start <= at).or(life.first());
+    lived.map_or(
+        0,
+        |lived| {
+            if at < lived.night.end { lived.night.start_offset_s } else { lived.offset_s }
+        },
+    )
+}
+
 impl Person {
     /// The person of this number.
     #[must_use]

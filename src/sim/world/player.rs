@@ -18,7 +18,7 @@ use super::place::SECOND;
 use super::quota::{Left, Limit};
 use super::story::{Account, Entry, Made, Notice, Plan, Telling, Version, Way};
 use super::subscription::{Handshake, Subject};
-use super::{dexcom, garmin, google, oura, polar, terra, whoop, withings};
+use super::{dexcom, garmin, google, healthkit, oura, polar, terra, whoop, withings};
 use crate::model::time::Micros;
 
 /// Headers of a request or an answer.
@@ -94,6 +94,11 @@ pub trait Player: fmt::Debug + Sync {
         true
     }
 
+    /// Whether it gives out tokens of its people, to ask it for what they have.
+    fn gives_tokens(&self) -> bool {
+        true
+    }
+
     /// How its server is built.
     fn house(&self) -> House;
 
@@ -152,6 +157,7 @@ impl Played {
         Self(&dexcom::PLAYER),
         Self(&garmin::PLAYER),
         Self(&google::PLAYER),
+        Self(&healthkit::PLAYER),
         Self(&oura::PLAYER),
         Self(&polar::PLAYER),
         Self(&terra::PLAYER),

@@ -140,6 +140,8 @@ pub struct Notice {
     pub vendor: Played,
     /// Whose: a place in [`Story::accounts`]; of several people the first one.
     pub account: usize,
+    /// The vendor's id of that account, as it was first.
+    pub vendor_user: String,
     /// What of: places in [`Story::entries`], each with the version; nothing where it is of the account itself.
     pub of: Vec<(usize, u32)>,
     /// The id of the delivery, the same when it is sent again.
@@ -319,8 +321,18 @@ impl Story {
                 Way::Log | Way::Link | Way::DeadLink => Way::Log,
             };
             let of = Vec::new();
-            let (stamp, account, again) = (at, place, false);
-            self.notices.push(Notice { at, stamp, vendor, account, of, id, body, again, way });
+            self.notices.push(Notice {
+                at,
+                stamp: at,
+                vendor,
+                account: place,
+                vendor_user: account.vendor_user.clone(),
+                of,
+                id,
+                body,
+                again: false,
+                way,
+            });
         }
         self.accounts.push(account);
     }
@@ -339,6 +351,7 @@ impl Story {
                 stamp: version.truth.at,
                 vendor,
                 account: place,
+                vendor_user: account.vendor_user.clone(),
                 of: vec![(self.entries.len(), version.truth.order)],
                 way: vendor.way(account, &id),
                 id,
