@@ -163,6 +163,7 @@ fn days_that_grow_are_asked_for_again_and_become_what_is_true() {
     let (found, taken) = bridge.held(&stage);
     assert_all(&found, &stage);
     assert!(taken > 3, "{taken}: smoothing takes the place of what was there");
+    // Who looks every eleven hours sees the four uploads of a day, six hours apart, as two or three.
     let events = found.counted["their events"];
     assert!(events > 2 * stage.story().entries.len(), "{events}");
 }
