@@ -156,7 +156,7 @@ fn made(telling: &Telling<'_>, day: Day, kind: &Type) -> Made {
             }
             Push::Deleted(some) => {
                 for slot in some {
-                    // One beyond the last was never sent.
+                    // The one beyond the last was never sent.
                     if let Some(place) = series.get_mut(slot) {
                         *place = None;
                     }
@@ -169,7 +169,9 @@ fn made(telling: &Telling<'_>, day: Day, kind: &Type) -> Made {
         let mut truth =
             telling.truth(&format!("samples.{metric}"), &format!("{day}|{APP}|{DEVICE}"), at);
         (truth.start, truth.end) = (Some(sampled(*first)), Some(sampled(*last)));
-        (truth.start_offset_s, truth.end_offset_s) = (Some(zone), Some(zone));
+        // What is taken away was nowhere: its push names no zone.
+        let zone = Some(zone).filter(|_| deleted.is_empty());
+        (truth.start_offset_s, truth.end_offset_s) = (zone, zone);
         truth.state = Some("final".to_owned());
         let (metric, values) = (metric.to_owned(), series.clone());
         truth.series.push(Series { unit: unit(&metric), metric, start: begins, every_s, values });
@@ -203,7 +205,8 @@ fn pushes(
         pushes.push((at, Push::Samples(late)));
     }
     if seed.of("deleted", 0).within(telling.shares.of(Fault::Delete)) {
-        pushes.push((at + 2 * HOUR, Push::Deleted(vec![2, third, values.len()])));
+        let had = (2..values.len()).filter(|slot| values.get(*slot).is_some_and(Option::is_some));
+        pushes.push((at + 2 * HOUR, Push::Deleted(had.take(2).chain([values.len()]).collect())));
     }
     pushes
 }

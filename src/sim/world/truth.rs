@@ -211,10 +211,18 @@ impl Truth {
         self.day = Some(day.to_string());
     }
 
-    /// Whether it says the same as another version: not when it came about, and not whether anybody was told.
+    /// Whether it says all that another version says: not when it came about, and not whether anybody was told. A zone that
+    /// the other does not name is not looked at.
     #[must_use]
     pub fn says_as(&self, other: &Self) -> bool {
-        let bare = |truth: &Self| Self { order: 0, at: 0, told: false, ..truth.clone() };
+        let bare = |truth: &Self| Self {
+            order: 0,
+            at: 0,
+            told: false,
+            start_offset_s: truth.start_offset_s.filter(|_| other.start_offset_s.is_some()),
+            end_offset_s: truth.end_offset_s.filter(|_| other.end_offset_s.is_some()),
+            ..truth.clone()
+        };
         bare(self) == bare(other)
     }
 }
@@ -228,6 +236,15 @@ pub fn unit(metric: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_that_names_no_zone_says_no_more_than_one_that_does() {
+        let silent = Truth { record_type: "samples.heart_rate".to_owned(), ..Truth::default() };
+        let zoned = Truth { order: 3, start_offset_s: Some(3_600), ..silent.clone() };
+        let other = Truth { start_offset_s: Some(7_200), ..zoned.clone() };
+        assert!(zoned.says_as(&silent) && zoned.says_as(&zoned));
+        assert!(!silent.says_as(&zoned) && !other.says_as(&zoned));
+    }
 
     #[test]
     fn a_line_is_read_as_it_was_written() {
