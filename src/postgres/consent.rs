@@ -106,6 +106,20 @@ const CONNECT: &str = "
 const CONNECTED: &str = "
     SELECT DISTINCT id FROM connections WHERE vendor = $1 AND valid_to IS NULL ORDER BY id";
 
+// When they were last there is what a look leaves to the next one, like whose turn it is.
+const SUBSCRIBED: &str = "
+    WITH missed AS (
+        INSERT INTO gaps (connection, vendor, from_at, to_at)
+        SELECT DISTINCT c.id, c.vendor, t.until,
+               (extract(epoch FROM clock_timestamp()) * 1000000)::int8
+        FROM turns AS t, connections AS c
+        WHERE t.name = $1 AND c.vendor = $2 AND c.id = ANY ($3::uuid[]) AND c.valid_to IS NULL
+        ON CONFLICT DO NOTHING
+    )
+    INSERT INTO turns AS t (name, until) SELECT $1, all_at
+    FROM (SELECT $4::int8 AS all_at) AS look WHERE all_at IS NOT NULL
+    ON CONFLICT (name) DO UPDATE SET until = greatest(t.until, excluded.until)";
+
 const TURN: &str = "
     INSERT INTO turns AS t (name, until)
     SELECT $1, clock.us + $2::int8
@@ -242,6 +256,18 @@ impl Consents for PostgresConsents {
     async fn connected(&self, vendor: &str) -> Result<Vec<ConnectionId>> {
         let rows = self.ask("list connections of a vendor", CONNECTED, &[&vendor]).await?;
         rows.iter().map(|row| Ok(ConnectionId(get(row, 0)?))).collect()
+    }
+
+    async fn subscribed(
+        &self,
+        vendor: &str,
+        made: &[ConnectionId],
+        all_at: Option<Micros>,
+    ) -> Result<()> {
+        let name = format!("subscribed/{vendor}");
+        let made: Vec<Uuid> = made.iter().map(|id| id.0).collect();
+        let parameters: [&(dyn ToSql + Sync); 4] = [&name, &vendor, &made, &all_at];
+        self.ask("note a look at subscriptions", SUBSCRIBED, &parameters).await.map(drop)
     }
 
     async fn turn(&self, name: &str, lives: Duration) -> Result<bool> {

@@ -82,6 +82,16 @@ pub trait Consents: Send + Sync + 'static {
     /// The connections with this vendor that hold now.
     fn connected(&self, vendor: &str) -> impl Future<Output = Result<Vec<ConnectionId>>> + Send;
 
+    /// The subscriptions of this vendor were all there at this moment (µs; absent where not all of them were), and those of
+    /// these connections had to be made: what was announced since they were last there is asked for. Where they never
+    /// were, nothing was announced to us.
+    fn subscribed(
+        &self,
+        vendor: &str,
+        made: &[ConnectionId],
+        all_at: Option<Micros>,
+    ) -> impl Future<Output = Result<()>> + Send;
+
     /// Whether this process, and no other one for so long, does what has this name.
     fn turn(&self, name: &str, lives: Duration) -> impl Future<Output = Result<bool>> + Send;
 }

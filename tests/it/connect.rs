@@ -12,6 +12,7 @@ use biometric_bridge::hydrator::connect::{Desk, Settings, link};
 use biometric_bridge::hydrator::fetch::{Base, Fetcher, Limits};
 use biometric_bridge::hydrator::tokens::{Client, Keyring};
 use biometric_bridge::model::id::{ConnectionId, User};
+use biometric_bridge::model::time::Micros;
 use biometric_bridge::stream::clock::{Stopwatch, now_us};
 use biometric_bridge::stream::connecting::{Begun, Consents, Found, Returned};
 use biometric_bridge::stream::hydration::{Pair, Stored, Vault};
@@ -79,6 +80,17 @@ impl Consents for Asked {
 
     async fn connected(&self, _vendor: &str) -> Result<Vec<ConnectionId>> {
         Ok(vec![ONE])
+    }
+
+    async fn subscribed(
+        &self,
+        vendor: &str,
+        made: &[ConnectionId],
+        all_at: Option<Micros>,
+    ) -> Result<()> {
+        let all = if all_at.is_some() { "all" } else { "not all" };
+        self.story.lock().unwrap().push(format!("{vendor}: {} made anew, {all} there", made.len()));
+        Ok(())
     }
 
     async fn turn(&self, _name: &str, _lives: Duration) -> Result<bool> {
@@ -602,6 +614,10 @@ async fn a_person_s_own_subscriptions_are_looked_at_with_their_token() {
     assert_eq!((refused.code.as_str(), server.count("wrapped")), ("401", 1));
     answers(&server, "<html>");
     assert!(keeper.look(&kept).await.is_err());
+    // What was announced while one was dead is asked for, and a look that failed has seen none alive.
+    let anew = |made, all| format!("withings: {made} made anew, {all} there");
+    let told = [anew(1, "all"), anew(1, "all"), anew(0, "not all"), anew(0, "not all")];
+    assert_eq!(*keeper.consents.story.lock().unwrap(), told);
 }
 
 /// Withings wants it signed over a nonce of its own.

@@ -163,6 +163,35 @@ async fn a_turn_is_one_s_until_it_ends() {
     assert!(two.turn("a", LIVES).await.expect("an answer"));
 }
 
+/// What was announced while a subscription was dead nobody told us of: it is asked for, since all were last there.
+#[tokio::test]
+async fn what_a_dead_subscription_did_not_tell_is_a_gap() {
+    let world = Database::migrated().await;
+    let consents = consents(&world);
+    let mut people = Vec::new();
+    for (vendor, vendor_user) in [("oura", "o-1"), ("oura", "o-2"), ("whoop", "w-1")] {
+        let found = consents.find(vendor, vendor_user, &user("u-1")).await.expect("an answer");
+        assert_eq!(consents.connect(vendor, vendor_user, &user("u-1"), found).await, Ok(0));
+        people.push(found.connection);
+    }
+    world.sql("DELETE FROM gaps").await;
+    let look = async |made: &[ConnectionId], all_at| {
+        consents.subscribed("oura", made, all_at).await.expect("noted");
+        let sql = "SELECT coalesce(sum(from_at), 0)::int8 FROM gaps";
+        (count(&world, "SELECT count(*) FROM gaps").await, count(&world, sql).await)
+    };
+    assert_eq!(
+        look(&people, Some(1_000)).await,
+        (0, 0),
+        "the first look: nothing was there before"
+    );
+    assert_eq!(look(&[], Some(2_000)).await, (0, 0));
+    // A look that does not come to its end has seen none alive, whatever it made.
+    assert_eq!(look(&people[..1], None).await, (1, 2_000));
+    assert_eq!(look(&people, Some(3_000)).await, (3, 6_000), "of this vendor's people alone");
+    assert_eq!(look(&people[1..2], Some(4_000)).await, (4, 9_000));
+}
+
 // ── the whole program ──────────────────────────────────────────────────────────────────────────
 
 /// A browser: one request, its whole answer.

@@ -287,7 +287,8 @@ impl<C: Consents, V: Vault, Q: Queue> Door<C, V, Q> {
         let Some(kept) = self.kept.iter().find(|kept| kept.desk.name == desk.name) else { return };
         let (queue, fetcher, speed) = (&self.queue, &self.fetcher, self.speed);
         let by = Credentials::Person(access);
-        if let Err(error) = (Looking { queue, fetcher, speed, kept, by }).look().await {
+        let (_, looked) = (Looking { queue, fetcher, speed, kept, by }).look().await;
+        if let Err(error) = looked {
             self.metrics.errors.at([error.kind.name()]).inc();
             tracing::warn!(vendor = desk.name, kind = error.kind.name(), doing = error.doing,
                 code = %error.code, "subscriptions are not kept");

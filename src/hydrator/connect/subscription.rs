@@ -6,6 +6,9 @@
 //!
 //! Where each person has their own, a look is one for each connection, with its token; one that fails leaves the others to
 //! be looked at. A person who connects is looked at once at once.
+//!
+//! What happened while one was dead nobody told us of. So where one had to be made that was there before, a gap is noted,
+//! since the look that saw it last.
 
 use std::time::Duration;
 
@@ -122,34 +125,49 @@ impl<C: Consents, Q: Queue, T: Tokens> Keeper<C, Q, T> {
     /// [`Kind::WearableApiError`] where the vendor does not answer, or refuses; what was done by then stays. As the calls
     /// of the ports. Of several people the first one's error, when all were looked at.
     pub async fn look(&self, kept: &Kept) -> Result<Looked> {
-        if !kept.own {
+        let (vendor, at) = (kept.desk.name, now_us());
+        let (mut looked, mut failed, mut made) = (Looked::default(), None, Vec::new());
+        if kept.own {
+            for connection in self.consents.connected(vendor).await? {
+                let (one, ended) = self.look_at(kept, connection).await;
+                looked = looked.and(one);
+                made.extend((one.made > 0).then_some(connection));
+                failed = failed.or(ended.err());
+            }
+        } else {
             let client = &kept.desk.client;
             let app = Credentials::App(&client.id, &client.secret);
-            return self.looking(kept, app).look().await;
-        }
-        let (mut looked, mut failed) = (Looked::default(), None);
-        for connection in self.consents.connected(kept.desk.name).await? {
-            match self.look_at(kept, connection).await {
-                Ok(one) => looked = looked.and(one),
-                Err(error) => failed = failed.or(Some(error)),
+            let (all, ended) = self.looking(kept, app).look().await;
+            (looked, failed) = (all, ended.err());
+            if looked.made > 0 {
+                made = self.consents.connected(vendor).await?;
             }
         }
+        let all_at = failed.is_none().then_some(at);
+        self.consents.subscribed(vendor, &made, all_at).await?;
         failed.map_or(Ok(looked), Err)
     }
 
     /// Looks at one person's, with another token where one is not taken. Who has none any more has nothing to look at.
-    async fn look_at(&self, kept: &Kept, connection: ConnectionId) -> Result<Looked> {
-        let vendor = kept.desk.name;
-        let Grant::Token(token) = self.tokens.access(vendor, connection).await? else {
-            return Ok(Looked::default());
+    async fn look_at(&self, kept: &Kept, connection: ConnectionId) -> (Looked, Result<()>) {
+        let (vendor, nothing) = (kept.desk.name, Looked::default());
+        let token = match self.tokens.access(vendor, connection).await {
+            Ok(Grant::Token(token)) => token,
+            other => return (nothing, other.map(drop)),
         };
-        let looked = self.looking(kept, Credentials::Person(&token.access)).look().await;
-        if !matches!(&looked, Err(error) if error.kind == Kind::AuthenticationError) {
-            return looked;
+        let by = Credentials::Person(&token.access);
+        let (looked, ended) = self.looking(kept, by).look().await;
+        if !matches!(&ended, Err(error) if error.kind == Kind::AuthenticationError) {
+            return (looked, ended);
         }
-        let renewed = self.tokens.renew(vendor, connection, token.version).await?;
-        let Grant::Token(token) = renewed else { return Ok(Looked::default()) };
-        self.looking(kept, Credentials::Person(&token.access)).look().await
+        match self.tokens.renew(vendor, connection, token.version).await {
+            Ok(Grant::Token(token)) => {
+                let by = Credentials::Person(&token.access);
+                let (again, ended) = self.looking(kept, by).look().await;
+                (looked.and(again), ended)
+            }
+            other => (looked, other.map(drop)),
+        }
     }
 
     fn looking<'a>(&'a self, kept: &'a Kept, by: Credentials<'a>) -> Looking<'a, Q> {
@@ -167,27 +185,32 @@ pub(super) struct Looking<'a, Q> {
 }
 
 impl<Q: Queue> Looking<'_, Q> {
-    /// Makes of what is there what is wanted. One that the vendor refuses does not keep the others from being made.
-    pub(super) async fn look(&self) -> Result<Looked> {
+    /// Makes of what is there what is wanted. One that the vendor refuses does not keep the others from being made, and
+    /// what was done stays done whatever came then.
+    pub(super) async fn look(&self) -> (Looked, Result<()>) {
+        let mut looked = Looked::default();
+        let ended = self.steps(&mut looked).await;
+        (looked, ended)
+    }
+
+    async fn steps(&self, looked: &mut Looked) -> Result<()> {
         let subscriptions = self.kept.subscriptions;
         let body = self.send(&subscriptions.list()).await?;
         let body = body.map_err(|status| refused("list subscriptions", status))?;
         let there = subscriptions.read(&body);
         let there = there.ok_or_else(|| refused("read subscriptions", 200))?;
-        let (mut looked, mut failed) = (Looked::default(), None);
+        let mut failed = None;
         for step in steps(subscriptions, &there, &self.kept.callback, now_us()) {
             let (doing, sent) = match step {
-                Step::Make(subject) => {
-                    ("make a subscription", self.make(subject, &mut looked).await?)
-                }
+                Step::Make(subject) => ("make a subscription", self.make(subject, looked).await?),
                 Step::Renew(id, subject) => {
-                    ("renew a subscription", self.renew(&id, subject, &mut looked).await?)
+                    ("renew a subscription", self.renew(&id, subject, looked).await?)
                 }
-                Step::End(id) => ("end a subscription", self.end(&id, &mut looked).await?),
+                Step::End(id) => ("end a subscription", self.end(&id, looked).await?),
             };
             failed = failed.or(sent.err().map(|status| refused(doing, status)));
         }
-        failed.map_or(Ok(looked), Err)
+        failed.map_or(Ok(()), Err)
     }
 
     async fn make(&self, subject: Subject, looked: &mut Looked) -> Result<Sent> {
